@@ -1,0 +1,402 @@
+"""Kernel: a machine to boot, with the page allocator's C API as methods.
+
+Methods carry the C names and argument order. A page is named by its pfn (an int), memory by its
+address in the kernel's direct map; where a page is wanted either will do, because the direct map
+starts at 0xffff888000000000, far above any pfn. What Linux answers with NULL is None; what kills
+the calling task in Linux raises `KernelBug` or `Oops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from kmemkit import gfp as flags
+from kmemkit.mm import page_alloc, page_check
+from kmemkit.mm.cmdline import parse_cmdline, parse_size
+from kmemkit.mm.errors import KernelBug, Oops
+from kmemkit.mm.machine import Machine
+from kmemkit.mm.mm_init import boot
+from kmemkit.mm.mmzone import HOLE, Zone
+from kmemkit.mm.page_alloc import AllocContext
+from kmemkit.mm.pcp import drain_pages_zone
+
+__all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "Kernel")
+
+PAGE_SHIFT = 12
+#: Start of the direct map of all memory, and of the array of struct page (x86-64, nokaslr).
+PAGE_OFFSET = 0xFFFF888000000000
+VMEMMAP_START = 0xFFFFEA0000000000
+STRUCT_PAGE_SIZE = 64
+OWNERS_MAX = 256
+
+# Inside a class Python would mangle names that begin with two underscores.
+COMP, HIGHMEM, NOWARN, ZERO = (
+    flags.__GFP_COMP, flags.__GFP_HIGHMEM, flags.__GFP_NOWARN, flags.__GFP_ZERO,
+)  # fmt: skip
+
+T = TypeVar("T")
+
+
+class Kernel(Machine):
+    """A simulated Linux machine.
+
+    Args:
+        ram: memory, in bytes or as text ("64M"). Below 16M it is a small world: one zone, geometry
+            and marks scaled as `scaled` says.
+        nodes: NUMA nodes of equal size, distance 20 from each other.
+        cpus: CPUs, dealt out to the nodes evenly. `cpu` says which one runs.
+        cmdline: kernel command line; see mm/cmdline.py for what is obeyed.
+        release: kernel release whose rules hold. Only 6.12 is simulated.
+        max_order, pageblock_order: geometry of a small world, where the default does not fit.
+        pcp: whether per-CPU page lists are used; by default in real layouts only.
+
+    Raises:
+        TypeError, ValueError: a size, number or option that makes no machine; says which and why.
+    """
+
+    def __init__(
+        self,
+        ram: str | int = "64M",
+        *,
+        nodes: int = 1,
+        cpus: int = 1,
+        cmdline: str = "",
+        release: str = "6.12",
+        max_order: int | None = None,
+        pageblock_order: int | None = None,
+        pcp: bool | None = None,
+    ) -> None:
+        if not release.startswith("6.12"):
+            raise ValueError(f"release={release!r}: only the rules of 6.12 are simulated")
+        for name, value, most in (("nodes", nodes, 64), ("cpus", cpus, 512)):
+            if not isinstance(value, int) or not 1 <= value <= most:
+                raise ValueError(f"{name}={value!r}: give a whole number from 1 to {most}")
+        options, unknown = parse_cmdline(cmdline)
+        self._prepare(release, nodes, cpus)
+        self.cmdline = cmdline
+        self.vm.check_pages = options.get("init_on_alloc", "1") == "1"
+        self.vm.thp = options.get("transparent_hugepage", "always") != "never"
+        pages = parse_size(ram) >> PAGE_SHIFT
+        machine = boot(
+            pages, nodes, cpus, self.vm,
+            max_order=max_order, pageblock_order=pageblock_order, pcp=pcp,
+        )  # fmt: skip
+        self.scaled = machine.scaled
+        self._adopt(machine.mem_map, machine.zones)
+        if unknown:
+            self.printk(
+                f'Unknown kernel command line parameters "{" ".join(unknown)}", '
+                "will be passed to user space."
+            )
+
+    # -- allocate ---------------------------------------------------------------------------------
+
+    def alloc_pages(
+        self, gfp: int | str, order: int = 0, *, nid: int | None = None, owner: str = ""
+    ) -> int | None:
+        """Allocate 2^order contiguous pages; return the pfn of the first, or None.
+
+        Args:
+            gfp: mask, as an int or as names ("GFP_KERNEL | __GFP_ZERO").
+            order: power of two of the number of pages; above the highest order the kernel warns
+                once and returns NULL.
+            nid: node to start from, by default the running CPU's (alloc_pages_node()).
+            owner: a name to remember the block by, shown by views.
+
+        Raises:
+            TypeError, ValueError: no mask, no order, no such node.
+        """
+        if self.trace is None and not self.listeners and not owner and type(order) is int:
+            context = self._contexts.get((gfp, -1 if nid is None else nid))
+            if context is not None and 0 <= order <= self._max_order:
+                return page_alloc.alloc_pages(self, context, order)
+        context = self._context(gfp, nid)
+        order = self._order(order)
+        names = flags.decode(context.gfp) or "0"
+        return self._call(
+            f"alloc_pages({names}, {order})",
+            lambda: self._alloc(context, order, owner),
+            _pfn_text,
+        )
+
+    def get_free_pages(self, gfp: int | str, order: int = 0, *, owner: str = "") -> int | None:
+        """Allocate 2^order pages; return their address in the direct map, or None.
+
+        Also there as __get_free_pages, its name in Linux. __GFP_HIGHMEM is dropped without a word:
+        high memory has no address.
+        """
+        mask = self._context(gfp, None).gfp & ~HIGHMEM
+        pfn = self.alloc_pages(mask, order, owner=owner)
+        return None if pfn is None else self.page_address(pfn)
+
+    def get_zeroed_page(self, gfp: int | str, *, owner: str = "") -> int | None:
+        """Allocate one page filled with zeroes; return its address, or None (same name in Linux)."""
+        mask = self._context(gfp, None).gfp | ZERO
+        return self.get_free_pages(mask, 0, owner=owner)
+
+    def alloc_pages_exact(self, size: int | str, gfp: int | str, *, owner: str = "") -> int | None:
+        """Allocate just enough pages for `size` bytes; return the address, or None.
+
+        The block is split into single pages and those beyond the size are freed, so free it with
+        free_pages_exact(). __GFP_COMP and __GFP_HIGHMEM make no sense here: warned of and dropped.
+        """
+        nbytes = parse_size(size)
+        context = self._context(gfp, None)
+        wrong = context.gfp & (COMP | HIGHMEM)
+        if wrong:
+            self.warn_on_once("alloc_pages_exact_noprof")
+            context = self._context(context.gfp & ~wrong, None)
+        pages = -(-nbytes >> PAGE_SHIFT)
+        order = (pages - 1).bit_length()
+
+        def run() -> int | None:
+            pfn = self._alloc(context, order, owner)
+            if pfn is None:
+                return None
+            zone = self._zone(pfn)
+            page_check.split_page(zone, pfn, order)
+            for page in range(pfn + pages, pfn + (1 << order)):
+                page_check.free_pages_ok(self, zone, page, 0)
+            return self.page_address(pfn)
+
+        return self._call(f"alloc_pages_exact({nbytes}, {flags.decode(context.gfp)})", run, _address_text)
+
+    def alloc_pages_bulk(self, gfp: int | str, nr_pages: int, *, owner: str = "") -> list[int]:
+        """Allocate up to `nr_pages` single pages in one go; return their pfns, possibly fewer.
+
+        If the zone's free pages do not cover all of them above the low mark, one page is tried the
+        ordinary way (alloc_pages_bulk_noprof()).
+        """
+        context = self._context(gfp, None)
+        if not isinstance(nr_pages, int) or nr_pages < 0:
+            raise ValueError(f"nr_pages={nr_pages!r}: give a whole number of pages, 0 or more")
+
+        def run() -> list[int]:
+            bulk = page_alloc.alloc_pages_bulk(context, nr_pages) if nr_pages > 1 else []
+            for pfn in bulk:
+                self._set_owner(pfn, 0, owner)
+                self._trace_alloc(context, pfn, 0)
+            if not bulk and nr_pages:
+                one = self._alloc(context, 0, owner)
+                bulk = [] if one is None else [one]
+            return bulk
+
+        call = f"alloc_pages_bulk({flags.decode(context.gfp)}, {nr_pages})"
+        return self._call(call, run, lambda pages: f"{len(pages)} pages")
+
+    # -- free -------------------------------------------------------------------------------------
+
+    def free_pages(self, page: int | None, order: int = 0) -> None:
+        """Drop a reference; if it was the last, free 2^order pages from `page` on.
+
+        Args:
+            page: pfn or direct-map address of the first page; None is fine and does nothing.
+            order: of the block. Nothing checks it: a smaller one leaks the rest, a larger one frees
+                the neighbours' pages, unless the page checks notice.
+
+        Raises:
+            TypeError, ValueError: not a page, not an order.
+            Oops: no memory there. KernelBug: free lists found broken.
+        """
+        order = self._order(order)
+        if page is None:
+            return
+        pfn = self._pfn(page)
+        if self.trace is None and not self.listeners:
+            self._free(pfn, order)
+            return
+        self._call(f"free_pages({pfn:#x}, {order})", lambda: self._free(pfn, order), _done_text)
+
+    def free_pages_exact(self, address: int, size: int | str) -> None:
+        """Free what alloc_pages_exact() gave, page by page (same name in Linux)."""
+        nbytes, pfn = parse_size(size), self._pfn(address)
+
+        def run() -> None:
+            for page in range(pfn, pfn + (-(-nbytes >> PAGE_SHIFT))):
+                self._free(page, 0)
+
+        self._call(f"free_pages_exact({address:#x}, {nbytes})", run, _done_text)
+
+    def get_page(self, page: int) -> None:
+        """Take an extra reference of a page (same name in Linux)."""
+        pfn = self._pfn(page)
+        self.mem_map.refcount[pfn] = self.mem_map.refcount.get(pfn, 0) + 1
+
+    def put_page(self, page: int) -> None:
+        """Drop a reference of a page; the last one frees it (same name in Linux)."""
+        pfn = self._pfn(page)
+        order = self.mem_map.page[pfn] & 15 if pfn in self.mem_map.compound else 0
+        self._call(f"put_page({pfn:#x})", lambda: self._free(pfn, order), _done_text)
+
+    def split_page(self, page: int, order: int) -> None:
+        """Make 2^order single pages of one block, each to be freed on its own (same name in Linux)."""
+        pfn, order = self._pfn(page), self._order(order)
+        zone = self._zone(pfn)
+        run = lambda: page_check.split_page(zone, pfn, order)  # noqa: E731
+        self._call(f"split_page({pfn:#x}, {order})", run, _done_text)
+
+    def drain_all_pages(self) -> None:
+        """Give all pages on all per-CPU lists back to the buddy lists (same name in Linux)."""
+
+        def run() -> None:
+            for zone in self.zones:
+                drain_pages_zone(zone)
+
+        self._call("drain_all_pages()", run, _done_text)
+
+    # -- addresses --------------------------------------------------------------------------------
+
+    def page_address(self, pfn: int) -> int:
+        """Return the direct-map address of a page (same name in Linux)."""
+        return PAGE_OFFSET + (pfn << PAGE_SHIFT)
+
+    def virt_to_page(self, address: int) -> int:
+        """Return the pfn behind a direct-map address (same name in Linux)."""
+        return self._pfn(address)
+
+    def _pfn(self, page: int) -> int:
+        """Return the pfn of a page given by pfn or address."""
+        try:
+            pfn = page if page < PAGE_OFFSET else page - PAGE_OFFSET >> PAGE_SHIFT
+            byte = self.mem_map.page[pfn] if pfn >= 0 else HOLE
+        except TypeError:
+            raise TypeError(
+                f"{page!r} is not a page; give the pfn or the address an allocation returned"
+            ) from None
+        except IndexError:
+            byte = HOLE
+        if byte == HOLE:
+            where = VMEMMAP_START + pfn * STRUCT_PAGE_SIZE + 8 & (1 << 64) - 1
+            line = f"BUG: unable to handle page fault for address: {where:016x}"
+            self.printk(line)
+            raise Oops(f"{line}\npfn {pfn:#x} has no memory: this machine ends at {self._last_pfn():#x}")
+        return pfn
+
+    def _last_pfn(self) -> int:
+        return len(self.mem_map.page) - 1
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _context(self, gfp: int | str, nid: int | None) -> AllocContext:
+        """Return what a mask and a node mean, worked out once."""
+        key = (gfp, -1 if nid is None else nid)
+        try:
+            known = self._contexts.get(key)
+        except TypeError:
+            raise TypeError(f"gfp={gfp!r}: give a mask as an int or as names, such as 'GFP_KERNEL'") from None
+        if known is None:
+            mask = flags.as_mask(gfp, self.release)
+            node = self.numa_node_id() if nid is None else nid
+            known = page_alloc.prepare_alloc_pages(self, mask, node)
+            self._contexts[key] = known
+        return known
+
+    def _order(self, order: int) -> int:
+        if not isinstance(order, int) or isinstance(order, bool):
+            raise TypeError(f"order={order!r}: give a whole number; order n is 2^n pages")
+        if order < 0:
+            raise ValueError(f"order={order}: an order is 0 or more; order n is 2^n pages")
+        return order
+
+    def _zone(self, pfn: int) -> Zone:
+        """Return the zone of a page that has memory."""
+        for zone in self.zones:
+            if zone.start_pfn <= pfn < zone.end_pfn:
+                return zone
+        raise Oops(f"pfn {pfn:#x} is in no zone")
+
+    def _alloc(self, context: AllocContext, order: int, owner: str) -> int | None:
+        if order > self._max_order:
+            if not context.gfp & NOWARN:
+                self.warn_on_once("__alloc_pages_noprof")
+            if self.trace is not None:
+                self.trace.note("order_too_high", order=order, most=self._max_order)
+            return None
+        pfn = self._guarded(lambda: page_alloc.alloc_pages(self, context, order))
+        if pfn is None:
+            return None
+        self._set_owner(pfn, order, owner)
+        self._trace_alloc(context, pfn, order)
+        return pfn
+
+    def _set_owner(self, pfn: int, order: int, owner: str) -> None:
+        if owner not in self.owner_names:
+            if len(self.owner_names) == OWNERS_MAX:
+                raise ValueError(f"owner={owner!r}: there are {OWNERS_MAX - 1} owners already; reuse a name")
+            self.owner_names.append(owner)
+        self.mem_map.owner[pfn] = self.owner_names.index(owner)
+
+    def _trace_alloc(self, context: AllocContext, pfn: int, order: int) -> None:
+        if self.trace is not None:
+            self.trace.event(
+                "mm_page_alloc",
+                pfn=f"{pfn:#x}",
+                order=order,
+                migratetype=context.migratetype,
+                gfp_flags=flags.decode(context.gfp) or "none",
+            )
+
+    def _free(self, pfn: int, order: int) -> None:
+        zone = self._zone(pfn)
+        if self.trace is not None:
+            self.trace.event("mm_page_free", pfn=f"{pfn:#x}", order=order)
+        try:
+            page_check.free_pages(self, zone, pfn, order)
+        except KeyError:
+            raise self._list_corruption() from None
+
+    def _guarded(self, run: Callable[[], T]) -> T:
+        """Run something that takes blocks off lists; a missing one is what list_del() would find."""
+        try:
+            return run()
+        except KeyError:
+            raise self._list_corruption() from None
+
+    def _list_corruption(self) -> KernelBug:
+        line = "kernel BUG at lib/list_debug.c:65!"
+        self.printk("list_del corruption.")
+        self.printk(line)
+        return KernelBug(f"{line}\na free block is not on its list: something was freed twice")
+
+    def warn_on_once(self, function: str) -> None:
+        """Print a warning the first time (WARN_ON_ONCE())."""
+        if function not in self._warned:
+            self._warned.add(function)
+            self.printk(f"WARNING: CPU: {self.cpu} PID: 1 at mm/page_alloc.c {function}")
+
+    def warn_alloc(self, context: AllocContext, order: int) -> None:
+        """Print the first line of the report about a failed request (mm/page_alloc.c, same name)."""
+        if not context.gfp & NOWARN:
+            nodes = f"0-{self.nr_nodes - 1}" if self.nr_nodes > 1 else "0"
+            self.printk(
+                f"{self.comm}: page allocation failure: order:{order}, "
+                f"mode:{context.gfp:#x}({flags.decode(context.gfp)}), "
+                f"nodemask=(null),cpuset=/,mems_allowed={nodes}"
+            )
+
+    def wake_all_kswapds(self, context: AllocContext, order: int) -> None:
+        """Record that the request woke kswapd on every node of its zonelist (same name in Linux)."""
+        if self.trace is not None:
+            for nid in dict.fromkeys(zone.nid for zone in context.zonelist):
+                self.trace.event(
+                    "mm_vmscan_wakeup_kswapd",
+                    nid=nid, order=order, gfp_flags=flags.decode(context.gfp),
+                )  # fmt: skip
+
+
+# Defined in the class body, Python would mangle the two underscores into another name.
+setattr(Kernel, "__get_free_pages", Kernel.get_free_pages)
+setattr(Kernel, "__free_pages", Kernel.free_pages)
+
+
+def _pfn_text(pfn: int | None) -> str:
+    return "NULL" if pfn is None else f"pfn {pfn:#x}"
+
+
+def _address_text(address: int | None) -> str:
+    return "NULL" if address is None else f"{address:#x}"
+
+
+def _done_text(_: None) -> str:
+    return ""

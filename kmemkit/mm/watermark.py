@@ -1,0 +1,116 @@
+"""Watermark checks: may this request take pages from this zone? (mm/page_alloc.c)
+
+Called by `page_alloc` before it takes pages and by `pcp` after it gave some back. All numbers are
+pages. The marks themselves are set in `mm_init`.
+"""
+
+from __future__ import annotations
+
+from kmemkit.mm.internal import (
+    ALLOC_HIGHATOMIC,
+    ALLOC_MIN_RESERVE,
+    ALLOC_NON_BLOCK,
+    ALLOC_OOM,
+    ALLOC_RESERVES,
+    ALLOC_WMARK_MASK,
+)
+from kmemkit.mm.mmzone import (
+    MIGRATE_HIGHATOMIC,
+    MIGRATE_PCPTYPES,
+    MIN,
+    Zone,
+)
+
+__all__ = ("__zone_watermark_ok", "zone_watermark_fast", "zone_watermark_ok")
+
+
+def zone_watermark_ok(zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int) -> bool:
+    """Check a mark against the zone's counter (same name in Linux)."""
+    return __zone_watermark_ok(zone, order, mark, highest_zoneidx, alloc_flags, zone.vm_stat)
+
+
+def __zone_watermark_ok(
+    zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int, free: int
+) -> bool:
+    """Return whether `free` pages leave more than the mark after this request (same name in Linux).
+
+    The mark shrinks for those with a right to reserves; lowmem_reserve keeps low zones for requests
+    that can use nothing else; and a block big enough must exist, on a list the request may use.
+    """
+    free -= (1 << order) - 1
+    if not alloc_flags & ALLOC_RESERVES:
+        free -= zone.nr_free_highatomic
+    least = reduced_mark(mark, alloc_flags)
+    reserve = zone.lowmem_reserve[highest_zoneidx]
+    ok = free > least + reserve
+    if zone.trace is not None:
+        zone.trace.note(
+            "watermark_ok" if ok else "watermark_low",
+            zone=zone.name, free=free, mark=least, reserve=reserve, sum=least + reserve,
+        )  # fmt: skip
+    if not ok or not order:
+        return ok
+    return _has_block(zone, order, alloc_flags)
+
+
+def reduced_mark(mark: int, alloc_flags: int) -> int:
+    """Return what is left of a mark for a request with rights to the reserves.
+
+    Half for ALLOC_MIN_RESERVE (__GFP_HIGH), three quarters of that if it cannot block either, and
+    half of whatever remains for an OOM victim.
+    """
+    if alloc_flags & ALLOC_MIN_RESERVE:
+        mark -= mark // 2
+        if alloc_flags & ALLOC_NON_BLOCK:
+            mark -= mark // 4
+    if alloc_flags & ALLOC_OOM:
+        mark -= mark // 2
+    return mark
+
+
+def _has_block(zone: Zone, order: int, alloc_flags: int) -> bool:
+    """Return whether a free block of `order` or more is on a list the request may use."""
+    atomic = bool(alloc_flags & (ALLOC_HIGHATOMIC | ALLOC_OOM))
+    for current in range(order, zone.max_order + 1):
+        for migratetype in range(MIGRATE_PCPTYPES):
+            if not zone.is_free_list_empty(current, migratetype):
+                return True
+        if atomic and not zone.is_free_list_empty(current, MIGRATE_HIGHATOMIC):
+            return True
+    if zone.trace is not None:
+        zone.trace.note("no_block", zone=zone.name, order=order)
+    return False
+
+
+def zone_watermark_fast(
+    zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int
+) -> bool:
+    """Check a mark, with the short cut for single pages (same name in Linux).
+
+    A single page with the right to reserves ignores a boost at the min mark: boosting is there to
+    keep types apart, and must not fail an atomic request.
+    """
+    free = zone.vm_stat
+    if not order:
+        usable = free
+        if not alloc_flags & ALLOC_RESERVES:
+            usable -= min(free, zone.nr_free_highatomic)
+        if usable > mark + zone.lowmem_reserve[highest_zoneidx]:
+            if zone.trace is not None:
+                reserve = zone.lowmem_reserve[highest_zoneidx]
+                zone.trace.note(
+                    "watermark_ok",
+                    zone=zone.name, free=usable, mark=mark, reserve=reserve, sum=mark + reserve,
+                )  # fmt: skip
+            return True
+    if __zone_watermark_ok(zone, order, mark, highest_zoneidx, alloc_flags, free):
+        return True
+    if (
+        not order
+        and alloc_flags & ALLOC_MIN_RESERVE
+        and zone.watermark_boost
+        and alloc_flags & ALLOC_WMARK_MASK == MIN
+    ):
+        mark = zone.watermark[MIN]
+        return __zone_watermark_ok(zone, order, mark, highest_zoneidx, alloc_flags, free)
+    return False
