@@ -164,7 +164,9 @@ class ZoneSnapshot:
     movable: Mapping[int, int]
     pcps: tuple[PcpSnapshot, ...]
     #: (order, migratetype) -> (head part, tail part); see mm/mmzone.py. Read it by free_list().
-    _lists: Mapping[tuple[int, int], tuple[Mapping[int, None], Mapping[int, None]]] = field(repr=False)
+    _lists: Mapping[tuple[int, int], tuple[Mapping[int, None], Mapping[int, None]]] = field(
+        repr=False
+    )
 
     @property
     def end_pfn(self) -> int:
@@ -184,7 +186,7 @@ class ZoneSnapshot:
     def free_list(self, order: int, migratetype: int) -> tuple[int, ...]:
         """Return the pfns on one free list, list head first."""
         head, tail = self._lists.get((order, migratetype), ({}, {}))
-        return (*reversed(head), *tail)  # type: ignore[call-overload]
+        return (*reversed(tuple(head)), *tail)
 
     def free_lists(self) -> dict[tuple[int, int], tuple[int, ...]]:
         """Return every non-empty free list, by (order, migratetype)."""
@@ -198,7 +200,9 @@ class ZoneSnapshot:
 
     def pageblock_type(self, pfn: int) -> int:
         """Return the migratetype of the pageblock that holds `pfn`."""
-        return self.pageblocks[(pfn >> self.pageblock_order) - (self.start_pfn >> self.pageblock_order)]
+        return self.pageblocks[
+            (pfn >> self.pageblock_order) - (self.start_pfn >> self.pageblock_order)
+        ]
 
 
 class PageInfo(NamedTuple):
@@ -292,22 +296,30 @@ class Snapshot:
 
     def pagetypeinfo(self) -> str:
         """Return the text of /proc/pagetypeinfo (mm/vmstat.c pagetypeinfo_show())."""
-        zones = [zone for zone in self.zones if zone.present]
-        order = zones[0].pageblock_order if zones else 9
-        orders = range((zones[0].max_order if zones else 10) + 1)
-        lines = [f"Page block order: {order}", f"Pages per block:  {1 << order}", ""]
-        title = "Free pages count per migrate type at order"
-        lines.append(f"{title:<43} " + "".join(f"{o:6d} " for o in orders))
-        for zone in zones:
-            for kind, name in enumerate(MIGRATE_NAMES):
-                row = "".join(_capped(zone.nr_free(o, kind)) for o in orders)
-                lines.append(f"Node {zone.nid:4d}, zone {zone.name:>8}, type {name:>12} {row}")
-        lines += ["", f"{'Number of blocks type':<23}" + "".join(f"{n:>12} " for n in MIGRATE_NAMES)]
-        for zone in zones:
-            counts = (zone.pageblocks.count(kind) for kind in range(len(MIGRATE_NAMES)))
-            row = "".join(f"{count:12d} " for count in counts)
-            lines.append(f"Node {zone.nid}, zone {zone.name:>8} {row}")
-        return "\n".join(lines) + "\n"
+        nodes: dict[int, list[ZoneSnapshot]] = {}
+        for zone in self.zones:
+            if zone.present:
+                nodes.setdefault(zone.nid, []).append(zone)
+        return "".join(_node_pagetypeinfo(zones) for zones in nodes.values())
+
+
+def _node_pagetypeinfo(zones: list[ZoneSnapshot]) -> str:
+    """Return one node's part of pagetypeinfo; the kernel repeats the whole text for every node."""
+    order = zones[0].pageblock_order
+    orders = range(zones[0].max_order + 1)
+    lines = [f"Page block order: {order}", f"Pages per block:  {1 << order}", ""]
+    title = "Free pages count per migrate type at order"
+    lines.append(f"{title:<43} " + "".join(f"{o:6d} " for o in orders))
+    for zone in zones:
+        for kind, name in enumerate(MIGRATE_NAMES):
+            row = "".join(_capped(zone.nr_free(o, kind)) for o in orders)
+            lines.append(f"Node {zone.nid:4d}, zone {zone.name:>8}, type {name:>12} {row}")
+    lines += ["", f"{'Number of blocks type':<23}" + "".join(f"{n:>12} " for n in MIGRATE_NAMES)]
+    for zone in zones:
+        counts = (zone.pageblocks.count(kind) for kind in range(len(MIGRATE_NAMES)))
+        row = "".join(f"{count:12d} " for count in counts)
+        lines.append(f"Node {zone.nid}, zone {zone.name:>8} {row}")
+    return "\n".join(lines) + "\n"
 
 
 def _capped(count: int) -> str:
@@ -372,6 +384,8 @@ def size_text(pages: int) -> str:
 def order_text(order: int) -> str:
     """Return an order with its size, as in "order 3 = 8 pages = 32 kB"."""
     pages = 1 << order
-    return text("unit.order", order=order, pages=f"{pages:,}", size=size_text(pages)) if order else text(
-        "unit.order0", size=size_text(1)
+    return (
+        text("unit.order", order=order, pages=f"{pages:,}", size=size_text(pages))
+        if order
+        else text("unit.order0", size=size_text(1))
     )

@@ -1,8 +1,8 @@
 """The buddy allocator of one zone: split, merge, and which list a block comes from or goes to.
 
-Called by `pcp` (drain), `fallback` (allocation) and `page_alloc` (frees that the per-CPU lists do not
-take). In Linux all of it is in page_alloc.c. Simplified: no locking (the caller is alone), no capture
-by a direct compactor.
+Called by `pcp` (drain), `fallback` (allocation) and `page_alloc` (frees that the per-CPU lists do
+not take). In Linux all of it is in page_alloc.c. Simplified: no locking (the caller is alone), no
+capture by a direct compactor.
 
 A block is named by the pfn of its first page. Functions return None where Linux returns NULL.
 """
@@ -17,21 +17,23 @@ from kmemkit.mm.mmzone import (
     MIGRATE_PCPTYPES,
     MIGRATE_TYPES,
     Zone,
+    pcp_allowed_order,
 )
 
 __all__ = (
     "__free_one_page",
     "__rmqueue_smallest",
     "account_freepages",
-    "buddy_merge_likely",
     "del_page_from_free_list",
     "expand",
     "free_one_page",
     "set_pageblock_types",
+    "unlink_block",
 )
 
+
 def account_freepages(zone: Zone, pages: int, migratetype: int) -> None:
-    """Add `pages` (may be negative) to NR_FREE_PAGES (mm/page_alloc.c account_freepages()).
+    """Count pages (fewer, if negative) into NR_FREE_PAGES (same name in Linux).
 
     The CPU keeps the change to itself until it exceeds the zone's threshold, which is why the
     watermark check can read a slightly stale number (mm/vmstat.c __mod_zone_page_state()).
@@ -70,78 +72,72 @@ def __free_one_page(
 
     Linux: mm/page_alloc.c __free_one_page(). The merged block goes to the head of its list, so that
     it is handed out again soon; but to the tail if the block it would merge with next is likely to
-    come back whole.
+    come back whole (buddy_merge_likely()): its own buddy is busy, but their parent's buddy is free.
     """
-    page = zone.page
-    trace = zone.trace
-    # account_freepages() by hand: this is the hottest line of the simulator
-    pcp = zone.pcp
-    diff = pcp.stat_diff + (1 << order)
-    if diff <= zone.stat_threshold and migratetype < MIGRATE_HIGHATOMIC:
-        pcp.stat_diff = diff
-    elif migratetype < MIGRATE_HIGHATOMIC:
-        zone.vm_stat += diff
-        pcp.stat_diff = 0
+    page, trace = zone.page, zone.trace
+    size = 1 << order
+    if migratetype < MIGRATE_HIGHATOMIC:  # account_freepages() by hand: this line is hot
+        pcp = zone.pcp
+        pcp.stat_diff = diff = pcp.stat_diff + size
+        if diff > zone.stat_threshold:
+            zone.vm_stat += diff
+            pcp.stat_diff = 0
     else:
-        account_freepages(zone, 1 << order, migratetype)
+        account_freepages(zone, size, migratetype)
 
-    page[pfn] = 0
-    while order < zone.max_order:
-        buddy = pfn ^ (1 << order)
-        if buddy >= zone.end_pfn or page[buddy] != FREE | order or buddy < zone.start_pfn:
+    free = FREE | order  # what the buddy's byte must be
+    area = order * MIGRATE_TYPES + migratetype
+    top = zone.max_order
+    while order < top:
+        buddy = pfn ^ size
+        if page[buddy] != free or not zone.start_pfn <= buddy < zone.end_pfn:
             if trace is not None:
                 trace.note("buddy_busy", pfn=pfn, order=order, buddy=buddy)
             break
-        buddy_type = migratetype
-        if order >= zone.pageblock_order:
-            buddy_type = zone.pageblock[buddy >> zone.pageblock_order]
-            if buddy_type != migratetype and not _mergeable(migratetype, buddy_type):
-                if trace is not None:
-                    trace.note("buddy_other_type", buddy=buddy, order=order, type=buddy_type)
-                break
-        area = order * MIGRATE_TYPES + buddy_type
+        if order >= zone.pageblock_order and not _join_pageblocks(zone, buddy, order, migratetype):
+            break
         blocks = zone.free_head[area]
         if buddy in blocks:
             del blocks[buddy]
         else:
             del zone.free_tail[area][buddy]
-        if buddy_type != migratetype:
-            set_pageblock_types(zone, buddy, order, migratetype)
-        page[buddy] = 0
+        page[pfn | size] = 0  # the upper half is a head no more; the lower one is written below
         if trace is not None:
             trace.note("merge", pfn=pfn, buddy=buddy, order=order, merged=pfn & buddy)
         pfn &= buddy
         order += 1
+        size <<= 1
+        free += 1
+        area += MIGRATE_TYPES
 
-    page[pfn] = FREE | order
-    if to_tail or buddy_merge_likely(zone, pfn, order):
-        zone.free_tail[order * MIGRATE_TYPES + migratetype][pfn] = None
-        if trace is not None:
-            trace.note("to_tail", pfn=pfn, order=order, type=migratetype)
+    page[pfn] = free
+    if order < top - 1 and page[(pfn & ~size) ^ size << 1] == free + 1:
+        uncle = (pfn & ~size) ^ size << 1
+        to_tail = to_tail or zone.start_pfn <= uncle < zone.end_pfn
+    if to_tail:
+        zone.free_tail[area][pfn] = None
     else:
-        zone.free_head[order * MIGRATE_TYPES + migratetype][pfn] = None
-        if trace is not None:
-            trace.note("to_head", pfn=pfn, order=order, type=migratetype)
+        zone.free_head[area][pfn] = None
+    if trace is not None:
+        trace.note("to_tail" if to_tail else "to_head", pfn=pfn, order=order, type=migratetype)
 
 
-def buddy_merge_likely(zone: Zone, pfn: int, order: int) -> bool:
-    """Return whether the buddy of the block's parent is free (mm/page_alloc.c, same name).
+def _join_pageblocks(zone: Zone, buddy: int, order: int, migratetype: int) -> bool:
+    """Let a free buddy of pageblock order or more take the type of the block it merges with.
 
-    Then only the block's own buddy is missing for a bigger merge, so the block had better stay:
-    it goes to the list's tail.
+    Returns False where either type never merges with another (highatomic, isolated).
     """
-    if order >= zone.max_order - 1:
+    other = zone.pageblock[buddy >> zone.pageblock_order]
+    if other == migratetype:
+        return True
+    if other >= MIGRATE_PCPTYPES or migratetype >= MIGRATE_PCPTYPES:
+        if zone.trace is not None:
+            zone.trace.note("buddy_other_type", buddy=buddy, order=order, type=other)
         return False
-    parent = pfn & ~(1 << order)
-    uncle = parent ^ (2 << order)
-    return (
-        zone.start_pfn <= uncle < zone.end_pfn and zone.page[uncle] == FREE | order + 1
-    )
-
-
-def _mergeable(one: int, other: int) -> bool:
-    """Return whether pageblocks of these two types may form one block."""
-    return one < MIGRATE_PCPTYPES and other < MIGRATE_PCPTYPES
+    unlink_block(zone, buddy, order * MIGRATE_TYPES + other)
+    zone.free_head[order * MIGRATE_TYPES + migratetype][buddy] = None
+    set_pageblock_types(zone, buddy, order, migratetype)
+    return True
 
 
 # -- allocate from one type -----------------------------------------------------------------------
@@ -154,35 +150,61 @@ def __rmqueue_smallest(zone: Zone, order: int, migratetype: int) -> int | None:
     off: see expand().
     """
     area = order * MIGRATE_TYPES + migratetype
-    free_head = zone.free_head
-    trace = zone.trace
-    for current in range(order, zone.max_order + 1):
-        blocks = free_head[area]
-        if not blocks and zone.free_tail[area]:
-            blocks = _turn(zone, area)
-        if blocks:
-            pfn, _ = blocks.popitem()
-            if trace is not None:
-                trace.note("list_taken", order=current, type=migratetype, pfn=pfn)
-            taken = 1 << order
-            if current > order:
-                expand(zone, pfn, order, current, migratetype)
-            # account_freepages() by hand, as in __free_one_page()
-            pcp = zone.pcp
-            diff = pcp.stat_diff - taken
-            if diff >= -zone.stat_threshold and migratetype < MIGRATE_HIGHATOMIC:
-                pcp.stat_diff = diff
-            elif migratetype < MIGRATE_HIGHATOMIC:
-                zone.vm_stat += diff
-                pcp.stat_diff = 0
-            else:
-                account_freepages(zone, -taken, migratetype)
-            zone.page[pfn] = ALLOCATED | order
-            return pfn
+    blocks = zone.free_head[area]
+    if blocks and zone.trace is None:
+        pfn, _ = blocks.popitem()
+    else:
+        current = _smallest_order(zone, order, area)
+        if current is None:
+            return None
+        pfn, _ = zone.free_head[current * MIGRATE_TYPES + migratetype].popitem()
+        if current > order:
+            expand(zone, pfn, order, current, migratetype)
+        if zone.trace is not None:
+            _trace_locked(zone, pfn, order, migratetype)
+    if migratetype < MIGRATE_HIGHATOMIC:  # account_freepages() by hand, as in __free_one_page()
+        pcp = zone.pcp
+        pcp.stat_diff = diff = pcp.stat_diff - (1 << order)
+        if diff + zone.stat_threshold < 0:
+            zone.vm_stat += diff
+            pcp.stat_diff = 0
+    else:
+        account_freepages(zone, -(1 << order), migratetype)
+    zone.page[pfn] = ALLOCATED | order
+    return pfn
+
+
+def _smallest_order(zone: Zone, order: int, area: int) -> int | None:
+    """Return the lowest order from `order` up whose list has a block, ready to pop at its head."""
+    free_head, trace = zone.free_head, zone.trace
+    top = zone.max_order
+    while not free_head[area]:
+        tail = zone.free_tail[area]
+        if tail:
+            # turn the tail part round, so that it can be popped at the list's head
+            free_head[area] = dict.fromkeys(reversed(tail))
+            tail.clear()
+            break
         if trace is not None:
-            trace.note("list_empty", order=current, type=migratetype)
+            trace.note("list_empty", order=order, type=area % MIGRATE_TYPES)
+        if order == top:
+            return None
+        order += 1
         area += MIGRATE_TYPES
-    return None
+    if trace is not None:
+        pfn = zone.first_block(area)
+        trace.note("list_taken", order=order, type=area % MIGRATE_TYPES, pfn=pfn)
+    return order
+
+
+def _trace_locked(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
+    """Record that a block left the zone's lists (mm_page_alloc_zone_locked)."""
+    assert zone.trace is not None
+    refill = pcp_allowed_order(order) and migratetype < MIGRATE_PCPTYPES
+    zone.trace.event(
+        "mm_page_alloc_zone_locked",
+        pfn=f"{pfn:#x}", order=order, migratetype=migratetype, percpu_refill=int(refill),
+    )  # fmt: skip
 
 
 def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:
@@ -191,42 +213,27 @@ def expand(zone: Zone, pfn: int, low: int, high: int, migratetype: int) -> None:
     Linux: mm/page_alloc.c expand(). The caller keeps the lowest piece, so successive requests come
     out in ascending address order.
     """
+    page, free_head, trace = zone.page, zone.free_head, zone.trace
     area = high * MIGRATE_TYPES + migratetype
+    size = 1 << high
     while high > low:
         high -= 1
         area -= MIGRATE_TYPES
-        upper = pfn + (1 << high)
-        zone.free_head[area][upper] = None
-        zone.page[upper] = FREE | high
-        if zone.trace is not None:
-            zone.trace.note("split", pfn=pfn, order=high + 1, half=high, upper=upper)
-
-
-def _turn(zone: Zone, area: int) -> dict[int, None]:
-    """Move a list's tail part under its empty head part, so that it can be popped at the head."""
-    tail = zone.free_tail[area]
-    zone.free_head[area] = blocks = dict.fromkeys(reversed(tail))
-    tail.clear()
-    return blocks
-
-
-def _del_page_from_free_list(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
-    """Take one known block off its list, wherever in it it stands, and out of the count."""
-    area = order * MIGRATE_TYPES + migratetype
-    if pfn in zone.free_head[area]:
-        del zone.free_head[area][pfn]
-    else:
-        del zone.free_tail[area][pfn]
-    account_freepages(zone, -(1 << order), migratetype)
+        size >>= 1
+        upper = pfn + size
+        free_head[area][upper] = None
+        page[upper] = FREE | high
+        if trace is not None:
+            trace.note("split", pfn=pfn, order=high + 1, half=high, upper=upper)
 
 
 def del_page_from_free_list(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
     """Take one known block off its list, wherever it stands in it, and out of the count."""
-    _unlink(zone, pfn, order * MIGRATE_TYPES + migratetype)
+    unlink_block(zone, pfn, order * MIGRATE_TYPES + migratetype)
     account_freepages(zone, -(1 << order), migratetype)
 
 
-def _unlink(zone: Zone, pfn: int, area: int) -> None:
+def unlink_block(zone: Zone, pfn: int, area: int) -> None:
     """Take one known block off its list."""
     if pfn in zone.free_head[area]:
         del zone.free_head[area][pfn]

@@ -31,13 +31,21 @@ def parse_size(size: str | int) -> int:
         TypeError, ValueError: not a size; the message shows what is.
     """
     if isinstance(size, bool) or not isinstance(size, (int, str)):
-        raise TypeError(f"{size!r} is not a size; give bytes as an int, or text such as '64M' or '4G'")
+        raise TypeError(
+            f"{size!r} is not a size; give bytes as an int, or text such as '64M' or '4G'"
+        )
     number = size
     if isinstance(size, str):
-        match = re.fullmatch(r"\s*(0x[0-9a-f]{1,16}|\d{1,20})\s*([KMGT]?)(i?B)?\s*", size, re.IGNORECASE)
+        match = re.fullmatch(
+            r"\s*(0x[0-9a-f]{1,16}|\d{1,20})\s*([KMGT]?)(i?B)?\s*", size, re.IGNORECASE
+        )
         if match is None:
-            raise ValueError(f"{size!r} is not a size; give bytes as an int, or text such as '64M' or '4G'")
-        number = int(match[1], 0 if match[1][:2].lower() == "0x" else 10) * _SUFFIX[match[2].upper()]
+            raise ValueError(
+                f"{size!r} is not a size; give bytes as an int, or text such as '64M' or '4G'"
+            )
+        number = (
+            int(match[1], 0 if match[1][:2].lower() == "0x" else 10) * _SUFFIX[match[2].upper()]
+        )
     assert isinstance(number, int)
     if not 0 < number <= _MOST:
         raise ValueError(f"{size!r}: a size must be above 0 and at most 64 TiB")
@@ -56,15 +64,13 @@ def parse_cmdline(cmdline: str) -> tuple[dict[str, str], list[str]]:
         name, _, value = word.partition("=")
         if name in NOT_MODELLED:
             raise ValueError(
-                f"cmdline: {word!r} changes the memory layout in a way this kernel does not simulate; "
+                f"cmdline: {word!r} changes the memory layout in a way that is not simulated; "
                 f"leave it out (simulated: {', '.join(sorted(SUPPORTED))})"
             )
         if name not in SUPPORTED:
             unknown.append(word)
         elif value not in SUPPORTED[name]:
-            raise ValueError(
-                f"cmdline: {word!r}: {name} takes one of {', '.join(SUPPORTED[name])}"
-            )
+            raise ValueError(f"cmdline: {word!r}: {name} takes one of {', '.join(SUPPORTED[name])}")
         else:
             known[name] = value
     return known, unknown

@@ -1,6 +1,6 @@
 """Requests whose own lists are empty: claim a pageblock of another type, or steal one block of it.
 
-`pcp` and `page_alloc` allocate through __rmqueue(); everything below it keeps unlike pages apart for
+`pcp` and `page_alloc` allocate through __rmqueue(); all below it keeps unlike pages apart for
 as long as possible, so that big blocks can come back. Also here: the highatomic reserve, which is a
 pageblock taken over for good reason. In Linux all of it is in page_alloc.c. Simplified: no CMA (not
 configured on Debian).
@@ -156,6 +156,8 @@ def __rmqueue_claim(zone: Zone, order: int, migratetype: int, alloc_flags: int) 
             break
         fallback = find_suitable_fallback(zone, current, migratetype)
         if fallback is None:
+            if zone.trace is not None:
+                zone.trace.note("no_fallback", order=current, type=migratetype)
             continue
         pfn = zone.first_block(current * MIGRATE_TYPES + fallback)
         assert pfn is not None
@@ -238,6 +240,8 @@ def __rmqueue_steal(zone: Zone, order: int, migratetype: int) -> int | None:
             assert pfn is not None
             _extfrag(zone, pfn, order, current, migratetype, fallback)
             return pfn
+        if zone.trace is not None:
+            zone.trace.note("no_fallback", order=current, type=migratetype)
     return None
 
 

@@ -131,7 +131,7 @@ class Kernel(Machine):
         return None if pfn is None else self.page_address(pfn)
 
     def get_zeroed_page(self, gfp: int | str, *, owner: str = "") -> int | None:
-        """Allocate one page filled with zeroes; return its address, or None (same name in Linux)."""
+        """Allocate a page of zeroes; return its address, or None (same name in Linux)."""
         mask = self._context(gfp, None).gfp | ZERO
         return self.get_free_pages(mask, 0, owner=owner)
 
@@ -154,13 +154,15 @@ class Kernel(Machine):
             pfn = self._alloc(context, order, owner)
             if pfn is None:
                 return None
-            zone = self._zone(pfn)
+            zone = self.page_zone(pfn)
             page_check.split_page(zone, pfn, order)
             for page in range(pfn + pages, pfn + (1 << order)):
                 page_check.free_pages_ok(self, zone, page, 0)
             return self.page_address(pfn)
 
-        return self._call(f"alloc_pages_exact({nbytes}, {flags.decode(context.gfp)})", run, _address_text)
+        return self._call(
+            f"alloc_pages_exact({nbytes}, {flags.decode(context.gfp)})", run, _address_text
+        )
 
     def alloc_pages_bulk(self, gfp: int | str, nr_pages: int, *, owner: str = "") -> list[int]:
         """Allocate up to `nr_pages` single pages in one go; return their pfns, possibly fewer.
@@ -230,9 +232,9 @@ class Kernel(Machine):
         self._call(f"put_page({pfn:#x})", lambda: self._free(pfn, order), _done_text)
 
     def split_page(self, page: int, order: int) -> None:
-        """Make 2^order single pages of one block, each to be freed on its own (same name in Linux)."""
+        """Make single pages of one block, each freed on its own (same name in Linux)."""
         pfn, order = self._pfn(page), self._order(order)
-        zone = self._zone(pfn)
+        zone = self.page_zone(pfn)
         run = lambda: page_check.split_page(zone, pfn, order)  # noqa: E731
         self._call(f"split_page({pfn:#x}, {order})", run, _done_text)
 
@@ -270,11 +272,13 @@ class Kernel(Machine):
             where = VMEMMAP_START + pfn * STRUCT_PAGE_SIZE + 8 & (1 << 64) - 1
             line = f"BUG: unable to handle page fault for address: {where:016x}"
             self.printk(line)
-            raise Oops(f"{line}\npfn {pfn:#x} has no memory: this machine ends at {self._last_pfn():#x}")
+            raise Oops(
+                f"{line}\npfn {pfn:#x} has no memory: this machine ends at {self._last_pfn():#x}"
+            )
         return pfn
 
     def _last_pfn(self) -> int:
-        return len(self.mem_map.page) - 1
+        return self.mem_map.pages - 1
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -284,7 +288,9 @@ class Kernel(Machine):
         try:
             known = self._contexts.get(key)
         except TypeError:
-            raise TypeError(f"gfp={gfp!r}: give a mask as an int or as names, such as 'GFP_KERNEL'") from None
+            raise TypeError(
+                f"gfp={gfp!r}: give a mask as an int or as names, such as 'GFP_KERNEL'"
+            ) from None
         if known is None:
             mask = flags.as_mask(gfp, self.release)
             node = self.numa_node_id() if nid is None else nid
@@ -299,8 +305,8 @@ class Kernel(Machine):
             raise ValueError(f"order={order}: an order is 0 or more; order n is 2^n pages")
         return order
 
-    def _zone(self, pfn: int) -> Zone:
-        """Return the zone of a page that has memory."""
+    def page_zone(self, pfn: int) -> Zone:
+        """Return the zone of a page (same name in Linux)."""
         for zone in self.zones:
             if zone.start_pfn <= pfn < zone.end_pfn:
                 return zone
@@ -323,7 +329,9 @@ class Kernel(Machine):
     def _set_owner(self, pfn: int, order: int, owner: str) -> None:
         if owner not in self.owner_names:
             if len(self.owner_names) == OWNERS_MAX:
-                raise ValueError(f"owner={owner!r}: there are {OWNERS_MAX - 1} owners already; reuse a name")
+                raise ValueError(
+                    f"owner={owner!r}: there are {OWNERS_MAX - 1} owners already; reuse a name"
+                )
             self.owner_names.append(owner)
         self.mem_map.owner[pfn] = self.owner_names.index(owner)
 
@@ -338,7 +346,7 @@ class Kernel(Machine):
             )
 
     def _free(self, pfn: int, order: int) -> None:
-        zone = self._zone(pfn)
+        zone = self.page_zone(pfn)
         if self.trace is not None:
             self.trace.event("mm_page_free", pfn=f"{pfn:#x}", order=order)
         try:
@@ -347,7 +355,7 @@ class Kernel(Machine):
             raise self._list_corruption() from None
 
     def _guarded(self, run: Callable[[], T]) -> T:
-        """Run something that takes blocks off lists; a missing one is what list_del() would find."""
+        """Run what takes blocks off lists; a missing block is what list_del() would find."""
         try:
             return run()
         except KeyError:
@@ -366,7 +374,7 @@ class Kernel(Machine):
             self.printk(f"WARNING: CPU: {self.cpu} PID: 1 at mm/page_alloc.c {function}")
 
     def warn_alloc(self, context: AllocContext, order: int) -> None:
-        """Print the first line of the report about a failed request (mm/page_alloc.c, same name)."""
+        """Print the first line of a failed request's report (mm/page_alloc.c, same name)."""
         if not context.gfp & NOWARN:
             nodes = f"0-{self.nr_nodes - 1}" if self.nr_nodes > 1 else "0"
             self.printk(
@@ -376,7 +384,7 @@ class Kernel(Machine):
             )
 
     def wake_all_kswapds(self, context: AllocContext, order: int) -> None:
-        """Record that the request woke kswapd on every node of its zonelist (same name in Linux)."""
+        """Record that the request woke kswapd on its zonelist's nodes (same name in Linux)."""
         if self.trace is not None:
             for nid in dict.fromkeys(zone.nid for zone in context.zonelist):
                 self.trace.event(

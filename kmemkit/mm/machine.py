@@ -88,7 +88,7 @@ class Machine:
         return Snapshot(
             release=self.release,
             zones=tuple(zone.freeze() for zone in self.zones),
-            pages=bytes(self.mem_map.page),
+            pages=bytes(memoryview(self.mem_map.page)[: self.mem_map.pages]),
             owners=bytes(self.mem_map.owner),
             owner_names=tuple(self.owner_names),
             refcounts=dict(self.mem_map.refcount),
@@ -117,7 +117,7 @@ class Machine:
         self._warned = set(settings.get("warned", ()))
         self._cpu = settings.get("cpu", 0)
         mem_map = MemMap(len(snapshot.pages), snapshot.zones[0].pageblock_order)
-        mem_map.page[:] = snapshot.pages
+        mem_map.page[: mem_map.pages] = snapshot.pages
         mem_map.owner[:] = snapshot.owners
         mem_map.refcount = dict(snapshot.refcounts)
         mem_map.compound = set(settings.get("compound", ()))
@@ -191,7 +191,9 @@ class Machine:
             RuntimeError: nothing was recorded; the message says how to.
         """
         if self._why is None:
-            raise RuntimeError("nothing recorded yet: call record(), then make a request, then why()")
+            raise RuntimeError(
+                "nothing recorded yet: call record(), then make a request, then why()"
+            )
         return self._why
 
     def _call(self, call: str, run: Callable[[], T], show: Callable[[T], str]) -> T:

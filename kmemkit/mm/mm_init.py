@@ -14,6 +14,7 @@ Simplified: firmware tables and boot allocations are a fixed model (docs/fidelit
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isqrt
 
 from kmemkit.mm.buddy import free_one_page
@@ -95,10 +96,13 @@ def boot(
     small = pages < SMALL_WORLD_PAGES
     if pages < LEAST_PAGES:
         raise ValueError(
-            f"ram: {pages} pages = {pages * 4} kB is too little; give at least {LEAST_PAGES} pages (256K)"
+            f"ram: {pages} pages = {pages * 4} kB is too little; "
+            f"give at least {LEAST_PAGES} pages (256K)"
         )
     if small and nodes > 1:
-        raise ValueError(f"nodes={nodes}: a small world has one node; give 16M of ram per node or more")
+        raise ValueError(
+            f"nodes={nodes}: a small world has one node; give 16M of ram per node or more"
+        )
     order, block = _geometry(pages, max_order, pageblock_order)
     build = _small_world if small else _real_layout
     machine = build(pages, nodes, cpus, vm, order, block)
@@ -159,7 +163,8 @@ def _real_layout(
     """Build a PC: its RAM ranges, nodes of equal size, x86-64 zones."""
     ranges = _ram_ranges(pages)
     mem_map = MemMap(ranges[-1][1], pageblock_order)
-    mem_map.page[:] = bytes([HOLE]) * len(mem_map.page)
+    for low, high in _without([(0, ranges[-1][1])], ranges):
+        mem_map.page[low:high] = bytes([HOLE]) * (high - low)
     zones = []
     for nid, node_ranges in enumerate(_split_nodes(ranges, pages, nodes)):
         for idx, name, low, high in (
@@ -177,15 +182,13 @@ def _real_layout(
                 max_order=max_order, pageblock_order=pageblock_order, cpus=cpus,
             )  # fmt: skip
             zone.present = sum(b - a for a, b in inside)
-            for start, stop in inside:
-                mem_map.page[start:stop] = bytes([RESERVED]) * (stop - start)
             zones.append(zone)
         _free_node(zones, nid, node_ranges)
     return Layout(mem_map, zones, ())
 
 
 def _ram_ranges(pages: int) -> list[tuple[int, int]]:
-    """Return a PC's usable RAM as [start, end) pfns: low memory, and what the PCI hole displaced."""
+    """Return a PC's RAM as [start, end) pfns: low memory, and what the PCI hole displaced."""
     low_end = pages if pages < PCI_HOLE_NEEDED else PCI_HOLE_START
     ranges = [(1, 159), (256, low_end - FIRMWARE_PAGES)]
     if pages > low_end:
@@ -193,7 +196,9 @@ def _ram_ranges(pages: int) -> list[tuple[int, int]]:
     return ranges
 
 
-def _split_nodes(ranges: list[tuple[int, int]], pages: int, nodes: int) -> list[list[tuple[int, int]]]:
+def _split_nodes(
+    ranges: list[tuple[int, int]], pages: int, nodes: int
+) -> list[list[tuple[int, int]]]:
     """Deal RAM out to nodes in equal shares, ascending, as QEMU and most firmware do."""
     low_end = pages if pages < PCI_HOLE_NEEDED else PCI_HOLE_START
 
@@ -201,7 +206,7 @@ def _split_nodes(ranges: list[tuple[int, int]], pages: int, nodes: int) -> list[
         return offset if offset <= low_end else DMA32_END + offset - low_end
 
     limits = [pfn(pages * node // nodes) for node in range(nodes + 1)]
-    return [_clip(ranges, low, high) for low, high in zip(limits, limits[1:], strict=False)]
+    return [_clip(ranges, low, high) for low, high in pairwise(limits)]
 
 
 def _clip(ranges: list[tuple[int, int]], low: int, high: int) -> list[tuple[int, int]]:
@@ -221,7 +226,11 @@ def _free_node(zones: list[Zone], nid: int, ranges: list[tuple[int, int]]) -> No
     keep.append((max(top - memmap, ranges[-1][0]), top))
     for zone in zones:
         if zone.nid == nid:
-            for start, end in _without(_clip(ranges, zone.start_pfn, zone.end_pfn), keep):
+            inside = _clip(ranges, zone.start_pfn, zone.end_pfn)
+            given = _without(inside, keep)
+            for start, end in _without(inside, given):
+                zone.page[start:end] = bytes([RESERVED]) * (end - start)
+            for start, end in given:
                 memblock_free_range(zone, start, end)
 
 
@@ -242,7 +251,6 @@ def memblock_free_range(zone: Zone, start: int, end: int) -> None:
     further, so a run of them is put on its list at once.
     """
     zone.managed += end - start
-    zone.page[start:end] = bytes(end - start)
     top = zone.max_order
     run_start = -(-start >> top) << top
     run_end = end >> top << top
@@ -280,7 +288,7 @@ def _lowmem_free(zones: list[Zone]) -> int:
 
 
 def init_per_zone_wmark_min(vm: Vm, zones: list[Zone]) -> None:
-    """Choose min_free_kbytes from the size of low memory, then set all marks (same name in Linux)."""
+    """Choose min_free_kbytes from the size of memory; set all marks (same name in Linux)."""
     kbytes = 4 * _lowmem_free(zones)
     vm.min_free_kbytes = min(max(isqrt(kbytes * 16), 128), 262144)
     setup_per_zone_wmarks(vm, zones)
@@ -326,7 +334,7 @@ def setup_per_zone_wmarks(vm: Vm, zones: list[Zone]) -> None:
 
 
 def setup_per_zone_lowmem_reserve(zones: list[Zone]) -> None:
-    """Set what each zone keeps back from requests that could use a higher one (same name in Linux)."""
+    """Set what a zone keeps from requests that may use a higher one (same name in Linux)."""
     for zone in zones:
         ratio = LOWMEM_RESERVE_RATIO[zone.name]
         reserve = [0] * 5

@@ -1,13 +1,13 @@
 """Zones, free lists and the page columns: the data everything in mm/ works on.
 
-`mm_init` builds it at boot, `buddy` and `pcp` change it, `Kernel.snapshot()` freezes it. Linux keeps
+`mm_init` builds it at boot, `buddy` and `pcp` change it, `Kernel.snapshot()` freezes it. Linux has
 a struct page per page and a doubly linked list per free area (include/linux/mmzone.h); here a page
 is one byte in a column, and a list is a pair of dicts.
 
 Why a pair: a free list is popped and pushed at its head, pushed at its tail, and merging takes
 blocks out of the middle. A dict does all of that in O(1) except one end: it only grows at its back.
-So `free_head[area]` is a dict whose *last* key is the list head, `free_tail[area]` one whose last key
-is the list tail, back to back: list order is reversed(free_head) followed by free_tail.
+So `free_head[area]` is a dict whose *last* key is the list head, `free_tail[area]` one whose last
+key is the list tail, back to back: list order is reversed(free_head) followed by free_tail.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = (
     "FREE",
     "HIGH",
     "HOLE",
+    "HPAGE_PMD_ORDER",
     "LEAKED",
     "LOW",
     "MAX_PAGE_ORDER",
@@ -39,6 +40,7 @@ __all__ = (
     "MIN",
     "NO_PAGEBLOCK",
     "PAGEBLOCK_ORDER",
+    "PAGE_ALLOC_COSTLY_ORDER",
     "PCP",
     "PROMO",
     "RESERVED",
@@ -50,18 +52,26 @@ __all__ = (
     "PerCpuPages",
     "Vm",
     "Zone",
+    "pcp_allowed_order",
 )
 
 MAX_PAGE_ORDER = 10
 PAGEBLOCK_ORDER = 9
 
-MIGRATE_UNMOVABLE, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE = range(5)
+MIGRATE_UNMOVABLE, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE = (
+    range(5)
+)
 MIGRATE_TYPES = 5
 #: Types below this have per-CPU lists, and their pageblocks may merge with each other.
 MIGRATE_PCPTYPES = 3
 NO_PAGEBLOCK = 0xFF
 
 MIN, LOW, HIGH, PROMO = range(4)
+
+#: Orders above this are "costly": the allocator does not try for ever to satisfy them.
+PAGE_ALLOC_COSTLY_ORDER = 3
+#: A huge page (PMD size) has per-CPU lists of its own.
+HPAGE_PMD_ORDER = 9
 
 #: Index of ZONE_MOVABLE, on x86-64 and on i386 alike.
 ZONE_MOVABLE = 3
@@ -79,6 +89,11 @@ LEAKED = Kind.LEAKED << 4
 ALLOCATED = Kind.UNMOVABLE << 4
 
 
+def pcp_allowed_order(order: int) -> bool:
+    """Return whether blocks of `order` go through per-CPU lists (mm/page_alloc.c, same name)."""
+    return order <= PAGE_ALLOC_COSTLY_ORDER or order == HPAGE_PMD_ORDER
+
+
 class MemMap:
     """The page columns of the whole machine, indexed by pfn (Linux: mem_map, struct page).
 
@@ -91,10 +106,14 @@ class MemMap:
         compound: heads of blocks allocated with __GFP_COMP.
     """
 
-    __slots__ = ("compound", "owner", "page", "pageblock", "refcount")
+    __slots__ = ("compound", "owner", "page", "pageblock", "pages", "refcount")
 
     def __init__(self, pages: int, pageblock_order: int) -> None:
+        #: pages the machine has; the column goes on, as a hole, to the end of the last block, so
+        #: that looking at a buddy never needs a check
+        self.pages = pages
         self.page = bytearray(pages)
+        self.page.extend(bytes([HOLE]) * (-pages % (1 << MAX_PAGE_ORDER)))
         self.owner = bytearray(pages)
         blocks = -(-pages >> pageblock_order)
         self.pageblock = bytearray([MIGRATE_MOVABLE]) * blocks
@@ -102,7 +121,7 @@ class MemMap:
         self.compound: set[int] = set()
 
     def page_count(self, pfn: int) -> int:
-        """Return the reference count of a page (include/linux/page_ref.h page_count())."""
+        """Return a page's reference count (include/linux/page_ref.h, same name)."""
         byte = self.page[pfn]
         normal = byte >= ALLOCATED or RESERVED <= byte < HOLE
         return normal + self.refcount.get(pfn, 0)
@@ -299,7 +318,7 @@ class Zone:
         return first, first + (1 << self.pageblock_order)
 
     def freeze(self) -> ZoneSnapshot:
-        """Return the zone as a frozen value; free lists are copied, page columns are not its own."""
+        """Return the zone as a frozen value, free lists copied; page columns are not its own."""
         first = self.start_pfn >> self.pageblock_order
         last = -(-self.end_pfn >> self.pageblock_order)
         lists = {}

@@ -1,6 +1,6 @@
 """Which zone serves a request, and what free_pages() does: the allocator's front door.
 
-`Kernel`'s methods call alloc_pages(), free_pages() and their relatives here; these walk the zonelist,
+`Kernel`'s methods call alloc_pages(), free_pages() and their kin here; these walk the zonelist,
 check watermarks (`watermark`) and take blocks from the per-CPU lists (`pcp`) or the buddy lists
 (`buddy`, `fallback`). Simplified: the slow path stops after its attempts at the free lists; kswapd,
 reclaim, compaction and the OOM killer are not run (docs/fidelity.md).
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kmemkit import gfp as flags
-from kmemkit.mm.buddy import __rmqueue_smallest, free_one_page
+from kmemkit.mm.buddy import __rmqueue_smallest
 from kmemkit.mm.fallback import __rmqueue, reserve_highatomic_pageblock
 from kmemkit.mm.internal import (
     ALLOC_HIGHATOMIC,
@@ -34,9 +34,10 @@ from kmemkit.mm.mmzone import (
     ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK,
     Zone,
+    pcp_allowed_order,
 )
 from kmemkit.mm.page_check import check_new_pages
-from kmemkit.mm.pcp import pcp_allowed_order, rmqueue_pcplist
+from kmemkit.mm.pcp import __rmqueue_pcplist, rmqueue_pcplist
 from kmemkit.mm.watermark import zone_watermark_fast
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def prepare_alloc_pages(kernel: Kernel, gfp: int, nid: int) -> AllocContext:
     """
     highest = flags.gfp_zone(gfp, kernel.arch)
     zonelist = tuple(
-        zone for zone in kernel.zonelist(nid, bool(gfp & flags.__GFP_THISNODE)) if zone.idx <= highest
+        zone
+        for zone in kernel.zonelist(nid, bool(gfp & flags.__GFP_THISNODE))
+        if zone.idx <= highest
     )
     migratetype = MIGRATE_UNMOVABLE
     if not kernel.vm.page_group_by_mobility_disabled:
@@ -100,7 +103,7 @@ def _alloc_flags_nofragment(kernel: Kernel, preferred: Zone) -> bool:
 
 
 def alloc_pages(kernel: Kernel, context: AllocContext, order: int) -> int | None:
-    """Allocate a block: first attempt at the low mark, then the slow path (__alloc_pages_noprof())."""
+    """Allocate a block: at the low mark first, then the slow path (__alloc_pages_noprof())."""
     pfn = get_page_from_freelist(kernel, context, order, context.alloc_flags)
     if pfn is None:
         pfn = __alloc_pages_slowpath(kernel, context, order)
@@ -110,7 +113,7 @@ def alloc_pages(kernel: Kernel, context: AllocContext, order: int) -> int | None
 
 
 def __alloc_pages_slowpath(kernel: Kernel, context: AllocContext, order: int) -> int | None:
-    """Try again at the min mark, then with whatever reserves the mask may use (same name in Linux)."""
+    """Try again at the min mark, then with the reserves the mask may use (same name in Linux)."""
     gfp = context.gfp
     alloc_flags = gfp_to_alloc_flags(gfp, order)
     if alloc_flags & ALLOC_KSWAPD:
@@ -235,7 +238,7 @@ def _rmqueue_buddy(zone: Zone, order: int, migratetype: int, alloc_flags: int) -
 
 
 def alloc_pages_bulk(context: AllocContext, count: int) -> list[int]:
-    """Take up to `count` single pages at once from one zone's per-CPU list; maybe fewer, maybe none.
+    """Take up to `count` single pages at once from one zone's per-CPU list; maybe none.
 
     Linux: mm/page_alloc.c alloc_pages_bulk_noprof(). Looks at the preferred node's zones only, and
     asks the low mark for all pages at once.
@@ -250,7 +253,7 @@ def alloc_pages_bulk(context: AllocContext, count: int) -> list[int]:
         return []
     pages: list[int] = []
     while len(pages) < count:
-        pfn = rmqueue_pcplist(zone, 0, context.migratetype, context.alloc_flags)
+        pfn = __rmqueue_pcplist(zone, 0, context.migratetype, context.alloc_flags)
         if pfn is None:
             break
         zone.page[pfn] = ALLOCATED + (context.migratetype << 4)

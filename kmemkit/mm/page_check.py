@@ -1,6 +1,7 @@
 """Reference counts and page state: what the kernel notices when somebody frees the wrong thing.
 
-`Kernel.free_pages()` frees through free_pages() here; `page_alloc.rmqueue()` asks check_new_pages().
+`Kernel.free_pages()` frees through free_pages() here;
+`page_alloc.rmqueue()` asks check_new_pages().
 Nothing on the free path knows the order a block was allocated with: a wrong order frees too little
 or too much, silently. What is noticed is noticed at the next free or allocation of a page whose
 count is off, and only if the kernel looks at all (it does with init_on_alloc=1, Debian's default).

@@ -1,6 +1,7 @@
 """Per-CPU page lists: the cache of free blocks in front of a zone's buddy lists.
 
-`page_alloc.rmqueue()` allocates from them, `page_alloc.free_pages()` frees to them. They refill from
+`page_alloc.rmqueue()` allocates from them, `page_check.free_pages()` frees to them. They
+refill from
 `fallback.__rmqueue()` in batches and drain to `buddy.__free_one_page()` in batches; how big a batch
 is, and how much a list may hold, tunes itself (Linux 6.7 and later). Simplified: the CPU that runs
 holds its lists alone, so nobody ever finds them locked; the once-a-second decay of `high` needs the
@@ -17,36 +18,35 @@ from kmemkit.mm.fallback import RMQUEUE_NORMAL, __rmqueue
 from kmemkit.mm.mmzone import (
     ALLOCATED,
     HIGH,
+    HPAGE_PMD_ORDER,
     LOW,
     MIGRATE_ISOLATE,
     MIGRATE_MOVABLE,
     MIGRATE_PCPTYPES,
+    PAGE_ALLOC_COSTLY_ORDER,
     PCP,
     ZONE_BELOW_HIGH,
     ZONE_MOVABLE,
     ZONE_RECLAIM_ACTIVE,
     PerCpuPages,
     Zone,
+    pcp_allowed_order,
 )
 from kmemkit.mm.watermark import zone_watermark_ok
 
 __all__ = (
-    "PAGE_ALLOC_COSTLY_ORDER",
     "PCPF_FREE_HIGH_BATCH",
     "PCPF_PREV_FREE_HIGH_ORDER",
     "PCP_BATCH_SCALE_MAX",
+    "__rmqueue_pcplist",
     "drain_pages_zone",
     "free_unref_page",
     "order_to_pindex",
-    "pcp_allowed_order",
     "rmqueue_pcplist",
     "zone_batchsize",
     "zone_set_pageset_high_and_batch",
 )
 
-PAGE_ALLOC_COSTLY_ORDER = 3
-#: A huge page (PMD size) has lists of its own.
-HPAGE_PMD_ORDER = 9
 #: A refill or a drain may grow to batch << 5 (CONFIG_PCP_BATCH_SCALE_MAX).
 PCP_BATCH_SCALE_MAX = 5
 
@@ -54,11 +54,6 @@ PCP_BATCH_SCALE_MAX = 5
 PCPF_PREV_FREE_HIGH_ORDER = 1 << 0
 #: this CPU's share of the cache is big: keep a batch of high-order blocks before draining
 PCPF_FREE_HIGH_BATCH = 1 << 1
-
-
-def pcp_allowed_order(order: int) -> bool:
-    """Return whether blocks of `order` go through the per-CPU lists (same name in Linux)."""
-    return order <= PAGE_ALLOC_COSTLY_ORDER or order == HPAGE_PMD_ORDER
 
 
 def order_to_pindex(migratetype: int, order: int) -> int:
@@ -79,11 +74,15 @@ def pindex_to_order(pindex: int) -> int:
 def rmqueue_pcplist(zone: Zone, order: int, migratetype: int, alloc_flags: int) -> int | None:
     """Take the block at the head of this CPU's list, refilling the list if it is empty.
 
-    Linux: mm/page_alloc.c rmqueue_pcplist(), __rmqueue_pcplist(). Returns None if the buddy lists
-    gave nothing either.
+    Linux: mm/page_alloc.c rmqueue_pcplist(). Returns None if the buddy lists gave nothing either.
     """
+    zone.pcp.free_count >>= 1
+    return __rmqueue_pcplist(zone, order, migratetype, alloc_flags)
+
+
+def __rmqueue_pcplist(zone: Zone, order: int, migratetype: int, alloc_flags: int) -> int | None:
+    """Take the head of the list, refilled if need be; bulk allocation comes in here."""
     pcp = zone.pcp
-    pcp.free_count >>= 1
     pages = pcp.lists[order_to_pindex(migratetype, order)]
     if not pages:
         rmqueue_bulk(zone, order, nr_pcp_alloc(pcp, zone, order), migratetype, alloc_flags)
@@ -106,10 +105,9 @@ def rmqueue_bulk(zone: Zone, order: int, count: int, migratetype: int, alloc_fla
     pcp = zone.pcp
     pages = pcp.lists[order_to_pindex(migratetype, order)]
     mode = RMQUEUE_NORMAL
-    trace = zone.trace
     got = 0
-    if trace is not None:
-        trace.note("pcp_refill", order=order, type=migratetype, blocks=count, batch=pcp.batch)
+    if zone.trace is not None and pcp.high_max:
+        zone.trace.note("pcp_refill", order=order, type=migratetype, blocks=count, batch=pcp.batch)
     while got < count:
         pfn, mode = __rmqueue(zone, order, migratetype, alloc_flags, mode)
         if pfn is None:
@@ -117,16 +115,11 @@ def rmqueue_bulk(zone: Zone, order: int, count: int, migratetype: int, alloc_fla
         pages.append(pfn)
         zone.page[pfn] = PCP | order
         got += 1
-        if trace is not None:
-            trace.event(
-                "mm_page_alloc_zone_locked",
-                pfn=f"{pfn:#x}", order=order, migratetype=migratetype, percpu_refill=1,
-            )  # fmt: skip
     pcp.count += got << order
 
 
 def nr_pcp_alloc(pcp: PerCpuPages, zone: Zone, order: int) -> int:
-    """Return how many blocks a refill takes (mm/page_alloc.c nr_pcp_alloc()).
+    """Return how many blocks a refill takes (mm/page_alloc.c, nr_pcp_alloc).
 
     It doubles with every refill of single pages that no free interrupts, so a CPU which allocates
     in bulk visits the zone rarely.
@@ -171,7 +164,7 @@ def free_unref_page(zone: Zone, pfn: int, order: int) -> None:
     pcp.lists[pindex].appendleft(pfn)
     pcp.count += 1 << order
     zone.page[pfn] = PCP | order
-    if zone.trace is not None:
+    if zone.trace is not None and pcp.high_max:
         zone.trace.note("pcp_free", pfn=pfn, order=order, type=migratetype, count=pcp.count)
     _free_unref_page_commit(zone, pcp, order, pindex)
 
@@ -202,7 +195,7 @@ def _free_unref_page_commit(zone: Zone, pcp: PerCpuPages, order: int, pindex: in
 
 
 def nr_pcp_high(pcp: PerCpuPages, zone: Zone, free_high: bool) -> int:
-    """Return how many pages this CPU may hold right now (mm/page_alloc.c nr_pcp_high())."""
+    """Return how many pages this CPU may hold right now (mm/page_alloc.c, nr_pcp_high)."""
     batch, low, top = pcp.batch, pcp.high_min, pcp.high_max
     pcp.high = high = min(max(pcp.high, low), top)
     if not high:
@@ -226,7 +219,7 @@ def nr_pcp_high(pcp: PerCpuPages, zone: Zone, free_high: bool) -> int:
 
 
 def nr_pcp_free(pcp: PerCpuPages, high: int, free_high: bool) -> int:
-    """Return how many pages a drain gives back (mm/page_alloc.c nr_pcp_free())."""
+    """Return how many pages a drain gives back (mm/page_alloc.c, nr_pcp_free)."""
     if free_high:
         return min(pcp.count, pcp.batch << PCP_BATCH_SCALE_MAX)
     if high < pcp.batch:
@@ -243,7 +236,7 @@ def free_pcppages_bulk(zone: Zone, count: int, pcp: PerCpuPages, pindex: int) ->
     """
     count = min(pcp.count, count)
     trace = zone.trace
-    if trace is not None and count > 0:
+    if trace is not None and count > 0 and pcp.high_max:
         trace.note("pcp_drain", pages=count, count=pcp.count)
     while count > 0:
         while not pcp.lists[pindex]:
@@ -262,7 +255,7 @@ def free_pcppages_bulk(zone: Zone, count: int, pcp: PerCpuPages, pindex: int) ->
 
 
 def drain_pages_zone(zone: Zone) -> None:
-    """Give every page on every CPU's lists of the zone back (mm/page_alloc.c drain_all_pages())."""
+    """Give every page on every CPU's lists of the zone back (mm/page_alloc.c, drain_all_pages)."""
     for pcp in zone.pcps:
         free_pcppages_bulk(zone, pcp.count, pcp, 0)
 
@@ -271,7 +264,7 @@ def drain_pages_zone(zone: Zone) -> None:
 
 
 def zone_batchsize(managed: int) -> int:
-    """Return the batch for a zone of `managed` pages (mm/page_alloc.c zone_batchsize()).
+    """Return the batch for a zone of `managed` pages (mm/page_alloc.c, zone_batchsize).
 
     A quarter of a thousandth of the zone, at most 64 pages; then one less than a power of two,
     because powers of two made CPUs work on the same cache colours.

@@ -1,4 +1,4 @@
-"""Watermark checks: may this request take pages from this zone? (mm/page_alloc.c)
+"""Watermark checks: may this request take pages from this zone (mm/page_alloc.c).
 
 Called by `page_alloc` before it takes pages and by `pcp` after it gave some back. All numbers are
 pages. The marks themselves are set in `mm_init`.
@@ -24,7 +24,9 @@ from kmemkit.mm.mmzone import (
 __all__ = ("__zone_watermark_ok", "zone_watermark_fast", "zone_watermark_ok")
 
 
-def zone_watermark_ok(zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int) -> bool:
+def zone_watermark_ok(
+    zone: Zone, order: int, mark: int, highest_zoneidx: int, alloc_flags: int
+) -> bool:
     """Check a mark against the zone's counter (same name in Linux)."""
     return __zone_watermark_ok(zone, order, mark, highest_zoneidx, alloc_flags, zone.vm_stat)
 

@@ -48,7 +48,9 @@ def set_language(language: str) -> None:
     """
     global _current
     if language not in languages():
-        raise ValueError(f"no strings for language {language!r}; there are: {', '.join(languages())}")
+        raise ValueError(
+            f"no strings for language {language!r}; there are: {', '.join(languages())}"
+        )
     _current = language
 
 

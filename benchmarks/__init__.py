@@ -1,0 +1,1 @@
+"""Measurements against peers and plain baselines; run them all with `make bench`."""
