@@ -42,6 +42,7 @@ __all__ = (
     "PAGEBLOCK_ORDER",
     "PAGE_ALLOC_COSTLY_ORDER",
     "PCP",
+    "PCP_LISTS",
     "PROMO",
     "RESERVED",
     "ZONE_BELOW_HIGH",
@@ -72,6 +73,8 @@ MIN, LOW, HIGH, PROMO = range(4)
 PAGE_ALLOC_COSTLY_ORDER = 3
 #: A huge page (PMD size) has per-CPU lists of its own.
 HPAGE_PMD_ORDER = 9
+#: 3 types times orders 0 to 3, then order 9 not movable, order 9 movable.
+PCP_LISTS = 14
 
 #: Index of ZONE_MOVABLE, on x86-64 and on i386 alike.
 ZONE_MOVABLE = 3
@@ -194,8 +197,8 @@ class PerCpuPages:
         self.alloc_factor = self.free_count = self.flags = 0
         #: this CPU's part of NR_FREE_PAGES that is not folded into the zone's counter yet
         self.stat_diff = 0
-        #: left end = list head. 3 types x orders 0..3, then order 9 not movable, order 9 movable
-        self.lists: list[deque[int]] = [deque() for _ in range(14)]
+        #: left end = list head
+        self.lists: list[deque[int]] = [deque() for _ in range(PCP_LISTS)]
 
     def freeze(self) -> PcpSnapshot:
         """Return the lists and counters as a frozen value."""

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
-from kmemkit.mm.mmzone import ALLOCATED, FREE, HOLE, NO_PAGEBLOCK, PAGEBLOCK_ORDER, PCP
+from kmemkit.mm.mmzone import (
+    ALLOCATED,
+    FREE,
+    HOLE,
+    MAX_PAGE_ORDER,
+    MIGRATE_TYPES,
+    NO_PAGEBLOCK,
+    PAGEBLOCK_ORDER,
+    PCP,
+    PCP_LISTS,
+)
 from kmemkit.mm.pcp import pindex_to_order
 from kmemkit.snapshot import PcpSnapshot, Snapshot, ZoneSnapshot
 
@@ -35,6 +45,7 @@ _ZONE_KEYS = (
     "blocks",
 )
 _TRACE_KEYS = ("ops", "results", "snaps")
+MOST_BYTES = 256 << 20  # the biggest recording so far has 2 MB
 MOST_PFN = 1 << 26  # 256 GiB: a recording of more is a mistake, or hostile
 
 
@@ -44,11 +55,15 @@ def load_recording(path: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: not JSON, cut short, or not an object. OSError: not readable.
     """
-    data = Path(path).read_bytes()
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
     try:
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-        recording = json.loads(text)
-    except (ValueError, EOFError, OSError, RecursionError) as error:
+        with gzip.open(path) if packed else open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
+        recording = json.loads(data.decode("utf-8"))
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile, RecursionError) as error:
         raise ValueError(f"{path}: not a recording: {error} (is the file complete?)") from None
     if not isinstance(recording, dict):
         raise ValueError(f"{path}: not a recording: a JSON object is expected")
@@ -138,6 +153,8 @@ def _zone(z: Mapping[str, Any]) -> ZoneSnapshot:
     lists: dict[tuple[int, int], tuple[dict[int, None], dict[int, None]]] = {}
     for key, pfns in z["free_lists"].items():
         order, migratetype = map(int, key.split(","))
+        if not (0 <= order <= MAX_PAGE_ORDER and 0 <= migratetype < MIGRATE_TYPES):
+            raise ValueError(f"recording: there is no free list {key!r}")
         lists[order, migratetype] = ({}, dict.fromkeys(pfns))
     letters = z["blocks"]
     blocks = bytes(BLOCK_LETTERS.index(c) if c in BLOCK_LETTERS else NO_PAGEBLOCK for c in letters)
@@ -164,6 +181,8 @@ def _fields(pcp: PcpSnapshot) -> dict[str, Any]:
 
 
 def _pcp(p: Mapping[str, Any]) -> PcpSnapshot:
+    if not all(0 <= int(index) < PCP_LISTS for index in p["lists"]):
+        raise ValueError(f"recording: per-CPU lists are numbered 0 to {PCP_LISTS - 1}")
     return PcpSnapshot(
         p["count"], p["high"], p["high_min"], p["high_max"], p["batch"], p["alloc_factor"],
         p["free_count"], p["flags"],

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kmemkit import gfp as flags
+from kmemkit.mm.errors import KernelBug, Oops
 from kmemkit.mm.kernel import Kernel
 from kmemkit.mm.mmzone import NO_PAGEBLOCK
 from kmemkit.mm.recording import BLOCK_LETTERS, check_trace, recorded_start, start_snapshot
@@ -126,6 +127,8 @@ class _Player:
         return None, None
 
 
+#: What a malformed operation or result can raise.
+_MALFORMED = (KeyError, TypeError, IndexError, ValueError, AttributeError)
 #: What a recording holds of one CPU's lists, besides the lists.
 PCP_FIELDS = (
     "count", "high", "high_min", "high_max", "batch", "alloc_factor", "free_count", "flags",
@@ -178,7 +181,7 @@ def play_trace(recording: Mapping[str, Any]) -> TraceResult:
         except _NotModelled as missing:
             needs = str(missing)
             break
-        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        except (KernelBug, Oops, *_MALFORMED) as error:
             raise ValueError(f"recording: op {number} {str(op)[:80]}: {error}") from None
         matched[op[0] == "snap"] += not found
         where = f"op {number} {op}"

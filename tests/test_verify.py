@@ -1,0 +1,188 @@
+"""`kmemkit verify`: what it counts, what it says of files it can't use, and how it exits."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kmemkit.mm.recording import load_recording
+from kmemkit.mm.replay import play_trace
+from kmemkit.verify import main_verify, recordings, verify_file
+
+TRACES = Path(__file__).parent / "golden" / "traces"
+SPLIT = TRACES / "fix01_split.json.gz"
+
+
+@pytest.fixture
+def split() -> dict[str, Any]:
+    return load_recording(SPLIT)
+
+
+def write(path: Path, recording: object) -> Path:
+    path.write_text(json.dumps(recording), encoding="utf-8")
+    return path
+
+
+def test_a_matching_trace_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_verify([SPLIT]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split() == [
+        "ok", "fix01_split", "trace", "results", "2/2", "snapshots", "3/3",
+    ]  # fmt: skip
+    assert out[1] == "1 of 1 recordings match in full; results 2/2, snapshots 3/3"
+
+
+def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main_verify([SPLIT], as_json=True) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["matched"] == 1
+    row = data["recordings"][0]
+    assert (row["results_matched"], row["snapshots_compared"], row["needs"]) == (2, 3, "")
+
+
+def tampered(split: dict[str, Any], what: str) -> dict[str, Any]:
+    bad = copy.deepcopy(split)
+    if what == "pfn":
+        bad["results"][1][0] += 1
+    elif what == "pageblock type":
+        bad["results"][1][3] = 1
+    elif what == "list order":
+        bad["end"]["0/DMA"]["free_lists"]["10,1"].reverse()
+    elif what == "counter":
+        bad["end"]["0/DMA"]["free_est"] -= 1
+    elif what == "pcp field":
+        bad["end"]["0/DMA"]["pcps"]["0"]["free_count"] = 0
+    elif what == "blocks":
+        bad["end"]["0/DMA"]["blocks"] = "UMMMMMMU"
+    return bad
+
+
+@pytest.mark.parametrize(
+    "what", ["pfn", "pageblock type", "list order", "counter", "pcp field", "blocks"]
+)
+def test_a_changed_recording_is_noticed(
+    what: str, split: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "bad.json", tampered(split, what))
+    assert main_verify([path]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("FAIL")
+    assert "recorded" in out and "simulated" in out
+
+
+def test_what_is_not_simulated_is_named_and_counts_as_not_matched(
+    split: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_cma = copy.deepcopy(split)
+    with_cma["start"]["0/DMA"]["blocks"] = "UCMMMMMM"
+    unknown_op = copy.deepcopy(split)
+    unknown_op["ops"][3] = ["vmalloc", 1, 8192]
+    slab = {"name": "s", "constants": {}, "ops": [["ca", 1]], "results": [None]}
+    ladder = {"outcome": "failed", "allocs_got": 3}
+    rows = {
+        name: verify_file(write(tmp_path / f"{name}.json", recording))
+        for name, recording in {
+            "cma": with_cma, "op": unknown_op, "slab": slab, "ladder": ladder,
+        }.items()
+    }  # fmt: skip
+    assert {name: row.needs for name, row in rows.items()} == {
+        "cma": "CMA",
+        "op": "operation 'vmalloc'",
+        "slab": "slab",
+        "ladder": "reclaim",
+    }
+    assert not any(row.ok for row in rows.values())
+    assert rows["op"].results_matched == 1 and rows["op"].results_compared == 2
+    assert main_verify([tmp_path]) == 1
+    assert "needs: CMA" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is the file complete?"),
+        (b'{"start": {', "is the file complete?"),
+        (b"[1, 2]", "not a recording kmemkit knows"),
+        (b"{}", "not a page allocator trace: no ops, results, snaps"),
+        (b"[" * 100_000, "is the file complete?"),
+        (b"\x1f\x8b\x08\x00cut", "is the file complete?"),
+        (gzip.compress(b"hello", mtime=0)[:-4], "is the file complete?"),
+        (b"\xff\xfe", "is the file complete?"),
+    ],
+)
+def test_files_that_are_no_recordings_get_a_sentence(
+    content: bytes, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    row = verify_file(path)
+    assert said in row.error
+    assert not row.ok
+    assert main_verify([path]) == 1
+
+
+def broken(split: dict[str, Any], how: str) -> dict[str, Any]:
+    bad = copy.deepcopy(split)
+    zone = bad["start"]["0/DMA"]
+    if how == "too few results":
+        bad["results"].pop()
+    elif how == "zone without lists":
+        del zone["free_lists"]
+    elif how == "a huge span":
+        zone["spanned"] = 1 << 40
+    elif how == "no such list":
+        zone["free_lists"]["11,0"] = [0]
+    elif how == "an unaligned block":
+        zone["free_lists"]["5,0"] = [289]
+    elif how == "a block outside":
+        zone["free_lists"]["5,0"] = [1 << 20]
+    elif how == "text for a page":
+        zone["free_lists"]["5,0"] = ["0x120"]
+    elif how == "no such per-CPU list":
+        zone["pcps"]["0"]["lists"] = {"99": [288]}
+    elif how == "operation without arguments":
+        bad["ops"][1] = ["alloc"]
+    elif how == "an empty operation":
+        bad["ops"][1] = []
+    elif how == "a negative order":
+        bad["ops"][1] = ["alloc", 1, 8193, -1]
+    elif how == "a snapshot that is not there":
+        bad["results"][2] = ["snap", 7]
+    elif how == "a block on two lists":
+        zone["free_lists"]["5,1"] = zone["free_lists"]["5,0"]
+        bad["ops"][3] = ["alloc", 1, 8201, 5]
+    return bad
+
+
+HOWS = [
+    "too few results", "zone without lists", "a huge span", "no such list", "an unaligned block",
+    "a block outside", "text for a page", "no such per-CPU list", "operation without arguments",
+    "an empty operation", "a negative order", "a snapshot that is not there",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_malformed_traces_are_refused_with_a_sentence(how: str, split: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="recording: "):
+        play_trace(broken(split, how))
+
+
+def test_a_trace_with_a_page_twice_ends_in_a_sentence_or_a_mismatch(split: dict[str, Any]) -> None:
+    try:
+        result = play_trace(broken(split, "a block on two lists"))
+    except ValueError as error:
+        assert "recording: " in str(error)
+    else:
+        assert not result.ok
+
+
+def test_paths_that_hold_nothing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no recording"):
+        list(recordings([tmp_path]))
+    with pytest.raises(ValueError, match="no such file"):
+        list(recordings([tmp_path / "gone.json"]))
