@@ -19,6 +19,7 @@ from kmemkit.mm.mmzone import (
     Zone,
     pcp_allowed_order,
 )
+from kmemkit.mm.trace import Trace
 
 __all__ = (
     "__free_one_page",
@@ -149,19 +150,26 @@ def __rmqueue_smallest(zone: Zone, order: int, migratetype: int) -> int | None:
     Linux: mm/page_alloc.c __rmqueue_smallest(), page_del_and_expand(). What is too much is split
     off: see expand().
     """
+    free_head, trace = zone.free_head, zone.trace
     area = order * MIGRATE_TYPES + migratetype
-    blocks = zone.free_head[area]
-    if blocks and zone.trace is None:
-        pfn, _ = blocks.popitem()
-    else:
-        current = _smallest_order(zone, order, area)
-        if current is None:
+    blocks = free_head[area]
+    current = order
+    while not blocks:
+        if zone.free_tail[area]:
+            blocks = _turn(zone, area)
+            break
+        if trace is not None:
+            trace.note("list_empty", order=current, type=migratetype)
+        if current == zone.max_order:
             return None
-        pfn, _ = zone.free_head[current * MIGRATE_TYPES + migratetype].popitem()
-        if current > order:
-            expand(zone, pfn, order, current, migratetype)
-        if zone.trace is not None:
-            _trace_locked(zone, pfn, order, migratetype)
+        current += 1
+        area += MIGRATE_TYPES
+        blocks = free_head[area]
+    pfn, _ = blocks.popitem()
+    if trace is not None:
+        _trace_taken(trace, pfn, order, current, migratetype)
+    if current > order:
+        expand(zone, pfn, order, current, migratetype)
     if migratetype < MIGRATE_HIGHATOMIC:  # account_freepages() by hand, as in __free_one_page()
         pcp = zone.pcp
         pcp.stat_diff = diff = pcp.stat_diff - (1 << order)
@@ -174,34 +182,19 @@ def __rmqueue_smallest(zone: Zone, order: int, migratetype: int) -> int | None:
     return pfn
 
 
-def _smallest_order(zone: Zone, order: int, area: int) -> int | None:
-    """Return the lowest order from `order` up whose list has a block, ready to pop at its head."""
-    free_head, trace = zone.free_head, zone.trace
-    top = zone.max_order
-    while not free_head[area]:
-        tail = zone.free_tail[area]
-        if tail:
-            # turn the tail part round, so that it can be popped at the list's head
-            free_head[area] = dict.fromkeys(reversed(tail))
-            tail.clear()
-            break
-        if trace is not None:
-            trace.note("list_empty", order=order, type=area % MIGRATE_TYPES)
-        if order == top:
-            return None
-        order += 1
-        area += MIGRATE_TYPES
-    if trace is not None:
-        pfn = zone.first_block(area)
-        trace.note("list_taken", order=order, type=area % MIGRATE_TYPES, pfn=pfn)
-    return order
+def _turn(zone: Zone, area: int) -> dict[int, None]:
+    """Turn a list's tail part round, under its empty head part, to be popped at the head."""
+    tail = zone.free_tail[area]
+    zone.free_head[area] = blocks = dict.fromkeys(reversed(tail))
+    tail.clear()
+    return blocks
 
 
-def _trace_locked(zone: Zone, pfn: int, order: int, migratetype: int) -> None:
-    """Record that a block left the zone's lists (mm_page_alloc_zone_locked)."""
-    assert zone.trace is not None
+def _trace_taken(trace: Trace, pfn: int, order: int, current: int, migratetype: int) -> None:
+    """Record that a block left its list (mm_page_alloc_zone_locked)."""
+    trace.note("list_taken", order=current, type=migratetype, pfn=pfn)
     refill = pcp_allowed_order(order) and migratetype < MIGRATE_PCPTYPES
-    zone.trace.event(
+    trace.event(
         "mm_page_alloc_zone_locked",
         pfn=f"{pfn:#x}", order=order, migratetype=migratetype, percpu_refill=int(refill),
     )  # fmt: skip

@@ -135,8 +135,8 @@ def as_markdown() -> str:
         "# Fidelity ledger",
         "",
         "What the simulated kernel does otherwise than Linux 6.12 (Debian's x86-64 config),",
-        "on purpose. A difference that is not in this list is a bug: please report it. This page is",
-        "printed from `kmemkit/mm/fidelity.py`.",
+        "on purpose. A difference that is not in this list is a bug: please report it. This page",
+        "is printed from `kmemkit/mm/fidelity.py`.",
         "",
     ]
     for one in LEDGER:

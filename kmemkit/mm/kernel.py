@@ -17,7 +17,7 @@ from kmemkit.mm.cmdline import parse_cmdline, parse_size
 from kmemkit.mm.errors import KernelBug, Oops
 from kmemkit.mm.machine import Machine
 from kmemkit.mm.mm_init import boot
-from kmemkit.mm.mmzone import HOLE, Zone
+from kmemkit.mm.mmzone import ALLOCATED, HOLE, LEAKED, Zone
 from kmemkit.mm.page_alloc import AllocContext
 from kmemkit.mm.pcp import drain_pages_zone
 
@@ -110,7 +110,14 @@ class Kernel(Machine):
         if self.trace is None and not self.listeners and not owner and type(order) is int:
             context = self._contexts.get((gfp, -1 if nid is None else nid))
             if context is not None and 0 <= order <= self._max_order:
-                return page_alloc.alloc_pages(self, context, order)
+                self._seq += 1
+                try:
+                    pfn = page_alloc.alloc_pages(self, context, order)
+                except KeyError:
+                    raise self._list_corruption() from None
+                if pfn is not None:
+                    self.mem_map.owner[pfn] = 0
+                return pfn
         context = self._context(gfp, nid)
         order = self._order(order)
         names = flags.decode(context.gfp) or "0"
@@ -157,6 +164,7 @@ class Kernel(Machine):
             zone = self.page_zone(pfn)
             page_check.split_page(zone, pfn, order)
             for page in range(pfn + pages, pfn + (1 << order)):
+                zone.page[page] = LEAKED  # nobody holds a reference to it, free_pages_ok() checks
                 page_check.free_pages_ok(self, zone, page, 0)
             return self.page_address(pfn)
 
@@ -175,9 +183,10 @@ class Kernel(Machine):
             raise ValueError(f"nr_pages={nr_pages!r}: give a whole number of pages, 0 or more")
 
         def run() -> list[int]:
+            self._know_owner(owner)
             bulk = page_alloc.alloc_pages_bulk(context, nr_pages) if nr_pages > 1 else []
             for pfn in bulk:
-                self._set_owner(pfn, 0, owner)
+                self.mem_map.owner[pfn] = self.owner_names.index(owner)
                 self._trace_alloc(context, pfn, 0)
             if not bulk and nr_pages:
                 one = self._alloc(context, 0, owner)
@@ -206,6 +215,7 @@ class Kernel(Machine):
             return
         pfn = self._pfn(page)
         if self.trace is None and not self.listeners:
+            self._seq += 1
             self._free(pfn, order)
             return
         self._call(f"free_pages({pfn:#x}, {order})", lambda: self._free(pfn, order), _done_text)
@@ -223,7 +233,8 @@ class Kernel(Machine):
     def get_page(self, page: int) -> None:
         """Take an extra reference of a page (same name in Linux)."""
         pfn = self._pfn(page)
-        self.mem_map.refcount[pfn] = self.mem_map.refcount.get(pfn, 0) + 1
+        run = lambda: page_check.get_page(self.mem_map, pfn)  # noqa: E731
+        self._call(f"get_page({pfn:#x})", run, _done_text)
 
     def put_page(self, page: int) -> None:
         """Drop a reference of a page; the last one frees it (same name in Linux)."""
@@ -234,7 +245,9 @@ class Kernel(Machine):
     def split_page(self, page: int, order: int) -> None:
         """Make single pages of one block, each freed on its own (same name in Linux)."""
         pfn, order = self._pfn(page), self._order(order)
-        zone = self.page_zone(pfn)
+        zone, byte = self.page_zone(pfn), self.mem_map.page[pfn]
+        if byte < ALLOCATED or byte & 15 != order:
+            raise ValueError(f"pfn {pfn:#x} does not begin an allocated block of order {order}")
         run = lambda: page_check.split_page(zone, pfn, order)  # noqa: E731
         self._call(f"split_page({pfn:#x}, {order})", run, _done_text)
 
@@ -245,7 +258,7 @@ class Kernel(Machine):
             for zone in self.zones:
                 drain_pages_zone(zone)
 
-        self._call("drain_all_pages()", run, _done_text)
+        self._call("drain_all_pages()", lambda: self._guarded(run), _done_text)
 
     # -- addresses --------------------------------------------------------------------------------
 
@@ -303,6 +316,8 @@ class Kernel(Machine):
             raise TypeError(f"order={order!r}: give a whole number; order n is 2^n pages")
         if order < 0:
             raise ValueError(f"order={order}: an order is 0 or more; order n is 2^n pages")
+        if order >= 64:
+            raise ValueError(f"order={order}: order n is 2^n pages, and no machine has 2^64")
         return order
 
     def page_zone(self, pfn: int) -> Zone:
@@ -319,21 +334,24 @@ class Kernel(Machine):
             if self.trace is not None:
                 self.trace.note("order_too_high", order=order, most=self._max_order)
             return None
+        self._know_owner(owner)
         pfn = self._guarded(lambda: page_alloc.alloc_pages(self, context, order))
         if pfn is None:
             return None
-        self._set_owner(pfn, order, owner)
+        self.mem_map.owner[pfn] = self.owner_names.index(owner)
         self._trace_alloc(context, pfn, order)
         return pfn
 
-    def _set_owner(self, pfn: int, order: int, owner: str) -> None:
+    def _know_owner(self, owner: str) -> None:
+        """Put a name on the list of owners, before a page is taken for it."""
+        if not isinstance(owner, str):
+            raise TypeError(f"owner={owner!r}: give a name as text")
         if owner not in self.owner_names:
             if len(self.owner_names) == OWNERS_MAX:
                 raise ValueError(
                     f"owner={owner!r}: there are {OWNERS_MAX - 1} owners already; reuse a name"
                 )
             self.owner_names.append(owner)
-        self.mem_map.owner[pfn] = self.owner_names.index(owner)
 
     def _trace_alloc(self, context: AllocContext, pfn: int, order: int) -> None:
         if self.trace is not None:
@@ -347,6 +365,8 @@ class Kernel(Machine):
 
     def _free(self, pfn: int, order: int) -> None:
         zone = self.page_zone(pfn)
+        if pfn + (1 << order) > self.mem_map.pages:
+            self._pfn(self.mem_map.pages)  # the first page that is not there
         if self.trace is not None:
             self.trace.event("mm_page_free", pfn=f"{pfn:#x}", order=order)
         try:

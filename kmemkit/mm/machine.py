@@ -237,6 +237,7 @@ class Machine:
         if not 0 <= cpu < self.nr_cpus:
             raise ValueError(f"cpu={cpu}: this machine has CPUs 0 to {self.nr_cpus - 1}")
         self._cpu = cpu
+        self._contexts.clear()  # the node to start from may be another one
         for zone in self.zones:
             zone.pcp = zone.pcps[min(cpu, len(zone.pcps) - 1)]
 

@@ -124,9 +124,12 @@ class MemMap:
         self.compound: set[int] = set()
 
     def page_count(self, pfn: int) -> int:
-        """Return a page's reference count (include/linux/page_ref.h, same name)."""
+        """Return a page's reference count (include/linux/page_ref.h, same name).
+
+        Boot gives one to reserved pages, and to those that stand for a hole in memory.
+        """
         byte = self.page[pfn]
-        normal = byte >= ALLOCATED or RESERVED <= byte < HOLE
+        normal = byte >= ALLOCATED or RESERVED <= byte < LEAKED
         return normal + self.refcount.get(pfn, 0)
 
 

@@ -245,7 +245,7 @@ def alloc_pages_bulk(context: AllocContext, count: int) -> list[int]:
     """
     for zone in context.zonelist:
         if zone.nid != context.zonelist[0].nid:
-            break
+            return []
         mark = zone.watermark[ALLOC_WMARK_LOW] + zone.watermark_boost + count
         if zone_watermark_fast(zone, 0, mark, context.highest_zoneidx, context.alloc_flags):
             break

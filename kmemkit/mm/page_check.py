@@ -15,13 +15,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kmemkit.mm.buddy import free_one_page
-from kmemkit.mm.mmzone import ALLOCATED, FREE, HOLE, LEAKED, RESERVED, Zone
+from kmemkit.mm.mmzone import ALLOCATED, FREE, LEAKED, RESERVED, MemMap, Zone
 from kmemkit.mm.pcp import free_unref_page
 
 if TYPE_CHECKING:
     from kmemkit.mm.kernel import Kernel
 
-__all__ = ("check_new_pages", "free_pages", "free_pages_ok", "split_page")
+__all__ = ("check_new_pages", "free_pages", "free_pages_ok", "get_page", "split_page")
 
 PG_RESERVED = 1 << 13
 #: A page no CPU has touched yet: the last-CPU field of its flags is all ones.
@@ -64,6 +64,15 @@ def free_pages_ok(kernel: Kernel, zone: Zone, pfn: int, order: int) -> None:
         free_one_page(zone, pfn, order, to_tail=True)
 
 
+def get_page(mem_map: MemMap, pfn: int) -> None:
+    """Take an extra reference of a page (same name in Linux)."""
+    extra = mem_map.refcount.get(pfn, 0) + 1
+    if extra:
+        mem_map.refcount[pfn] = extra
+    else:
+        del mem_map.refcount[pfn]
+
+
 def split_page(zone: Zone, pfn: int, order: int) -> None:
     """Turn one allocated block into 2^order pages with a reference each (same name in Linux)."""
     byte = zone.page[pfn] & 0xF0
@@ -104,7 +113,7 @@ def free_pages_prepare(kernel: Kernel, zone: Zone, pfn: int, order: int) -> bool
     if not kernel.vm.check_pages:
         return True
     good = True
-    for page in range(pfn, min(pfn + (1 << order), zone.end_pfn)):
+    for page in range(pfn, pfn + (1 << order)):
         good &= _check_page(kernel, zone, page)
     if not good:
         zone.page[pfn] = LEAKED | order
@@ -132,7 +141,7 @@ def _check_page(kernel: Kernel, zone: Zone, pfn: int) -> bool:
     byte = zone.page[pfn]
     count = zone.mem_map.page_count(pfn)
     buddy = byte & 0xF0 == FREE
-    reserved = RESERVED <= byte < HOLE
+    reserved = RESERVED <= byte < LEAKED
     reason = ""
     if buddy:
         reason = "nonzero mapcount"

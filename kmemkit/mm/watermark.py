@@ -39,20 +39,32 @@ def __zone_watermark_ok(
     The mark shrinks for those with a right to reserves; lowmem_reserve keeps low zones for requests
     that can use nothing else; and a block big enough must exist, on a list the request may use.
     """
-    free -= (1 << order) - 1
+    less = (1 << order) - 1
     if not alloc_flags & ALLOC_RESERVES:
-        free -= zone.nr_free_highatomic
+        less += zone.nr_free_highatomic
     least = reduced_mark(mark, alloc_flags)
     reserve = zone.lowmem_reserve[highest_zoneidx]
-    ok = free > least + reserve
+    ok = free - less > least + reserve
     if zone.trace is not None:
-        zone.trace.note(
-            "watermark_ok" if ok else "watermark_low",
-            zone=zone.name, free=free, mark=least, reserve=reserve, sum=least + reserve,
-        )  # fmt: skip
+        _note(zone, ok, free, less, least, reserve)
     if not ok or not order:
         return ok
     return _has_block(zone, order, alloc_flags)
+
+
+def _note(zone: Zone, ok: bool, free: int, less: int, mark: int, reserve: int) -> None:
+    """Explain one comparison with its numbers."""
+    assert zone.trace is not None
+    zone.trace.note(
+        "watermark_ok" if ok else "watermark_low",
+        zone=zone.name,
+        free=free,
+        less=less,
+        left=free - less,
+        mark=mark,
+        reserve=reserve,
+        sum=mark + reserve,
+    )
 
 
 def reduced_mark(mark: int, alloc_flags: int) -> int:
@@ -94,16 +106,13 @@ def zone_watermark_fast(
     """
     free = zone.vm_stat
     if not order:
-        usable = free
+        less = 0
         if not alloc_flags & ALLOC_RESERVES:
-            usable -= min(free, zone.nr_free_highatomic)
-        if usable > mark + zone.lowmem_reserve[highest_zoneidx]:
+            less = min(free, zone.nr_free_highatomic)
+        reserve = zone.lowmem_reserve[highest_zoneidx]
+        if free - less > mark + reserve:
             if zone.trace is not None:
-                reserve = zone.lowmem_reserve[highest_zoneidx]
-                zone.trace.note(
-                    "watermark_ok",
-                    zone=zone.name, free=usable, mark=mark, reserve=reserve, sum=mark + reserve,
-                )  # fmt: skip
+                _note(zone, True, free, less, mark, reserve)
             return True
     if __zone_watermark_ok(zone, order, mark, highest_zoneidx, alloc_flags, free):
         return True
