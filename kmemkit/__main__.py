@@ -1,0 +1,5 @@
+"""`python -m kmemkit` is the `kmemkit` command."""
+
+from kmemkit.cli import main
+
+main()
