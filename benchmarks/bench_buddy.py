@@ -1,7 +1,6 @@
-"""The bare buddy allocator against its peer, against itself at other sizes, and the kernel around
-it.
+"""The bare buddy allocator against its peer and at other sizes, and the kernel around it.
 
-Run with `make bench` or `python benchmarks/bench_buddy.py`. Everything is a ratio of two things
+Run with `make bench` or `python -m benchmarks bench_buddy`. Everything is a ratio of two things
 timed in the same run: the median of many short rounds, interleaved, because machines are shared.
 The mix: orders 0 to 3 at 70/15/10/5 %, allocations and frees at random around 60 % of the zone in
 use. Requests are made up beforehand, and are the same for every allocator.

@@ -74,12 +74,10 @@ def import_cost() -> tuple[float, float]:
 def main() -> None:
     """Print every figure."""
     print("kernel: best of several rounds")
-    print(
-        f"  boot of 4 GiB                  {best(lambda: Kernel(ram='4G'), 9):8.2f} ms  (below 20)"
-    )
-    print(
-        f"  boot of 256 GiB                {best(lambda: Kernel(ram='256G'), 3):8.2f} ms  (below 1000)"
-    )
+    small = best(lambda: Kernel(ram="4G"), 9)
+    print(f"  boot of 4 GiB                  {small:8.2f} ms  (below 20)")
+    big = best(lambda: Kernel(ram="256G"), 3)
+    print(f"  boot of 256 GiB                {big:8.2f} ms  (below 1000)")
     print(f"  memory after boot of 256 GiB   {boot_memory('256G'):8.0f} MB  (below 400)")
     fresh = Kernel(ram="4G")
     print(f"  snapshot, 2^20 pages, fresh    {changed_snapshot(fresh):8.3f} ms  (below 1)")

@@ -56,8 +56,11 @@ def parse_cmdline(cmdline: str) -> tuple[dict[str, str], list[str]]:
     """Return (parameters the simulator obeys, parameters it does not know) of a command line.
 
     Raises:
-        ValueError: a parameter that matters but is not simulated, or a value that is not possible.
+        TypeError: not text. ValueError: a parameter that matters but is not simulated, or a value
+            that is not possible.
     """
+    if not isinstance(cmdline, str):
+        raise TypeError(f"cmdline={cmdline!r}: give the kernel command line as text")
     known: dict[str, str] = {}
     unknown: list[str] = []
     for word in cmdline.split():

@@ -39,7 +39,7 @@ LEDGER = (
         "Kernel.dmesg() has the first line, every time.",
         "The rest describes reclaim, which is not simulated; there is no clock to limit by.",
         "none",
-        "kmemkit.mm.kernel.Kernel.warn_alloc",
+        "kmemkit.mm.page_alloc.warn_alloc",
     ),
     Difference(
         "time",

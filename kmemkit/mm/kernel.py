@@ -8,6 +8,7 @@ the calling task in Linux raises `KernelBug` or `Oops`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -67,10 +68,10 @@ class Kernel(Machine):
         pageblock_order: int | None = None,
         pcp: bool | None = None,
     ) -> None:
-        if not release.startswith("6.12"):
+        if not isinstance(release, str) or not re.match(r"6\.12(?!\d)", release):
             raise ValueError(f"release={release!r}: only the rules of 6.12 are simulated")
         for name, value, most in (("nodes", nodes, 64), ("cpus", cpus, 512)):
-            if not isinstance(value, int) or not 1 <= value <= most:
+            if not _is_whole(value) or not 1 <= value <= most:
                 raise ValueError(f"{name}={value!r}: give a whole number from 1 to {most}")
         options, unknown = parse_cmdline(cmdline)
         self._prepare(release, nodes, cpus)
@@ -108,7 +109,10 @@ class Kernel(Machine):
             TypeError, ValueError: no mask, no order, no such node.
         """
         if self.trace is None and not self.listeners and not owner and type(order) is int:
-            context = self._contexts.get((gfp, -1 if nid is None else nid))
+            try:
+                context = self._contexts.get((gfp, -1 if nid is None else nid))
+            except TypeError:  # no mask at all; _context() says so
+                context = None
             if context is not None and 0 <= order <= self._max_order:
                 self._seq += 1
                 try:
@@ -179,7 +183,7 @@ class Kernel(Machine):
         ordinary way (alloc_pages_bulk_noprof()).
         """
         context = self._context(gfp, None)
-        if not isinstance(nr_pages, int) or nr_pages < 0:
+        if not _is_whole(nr_pages) or nr_pages < 0:
             raise ValueError(f"nr_pages={nr_pages!r}: give a whole number of pages, 0 or more")
 
         def run() -> list[int]:
@@ -312,7 +316,7 @@ class Kernel(Machine):
         return known
 
     def _order(self, order: int) -> int:
-        if not isinstance(order, int) or isinstance(order, bool):
+        if not _is_whole(order):
             raise TypeError(f"order={order!r}: give a whole number; order n is 2^n pages")
         if order < 0:
             raise ValueError(f"order={order}: an order is 0 or more; order n is 2^n pages")
@@ -387,35 +391,14 @@ class Kernel(Machine):
         self.printk(line)
         return KernelBug(f"{line}\na free block is not on its list: something was freed twice")
 
-    def warn_on_once(self, function: str) -> None:
-        """Print a warning the first time (WARN_ON_ONCE())."""
-        if function not in self._warned:
-            self._warned.add(function)
-            self.printk(f"WARNING: CPU: {self.cpu} PID: 1 at mm/page_alloc.c {function}")
-
-    def warn_alloc(self, context: AllocContext, order: int) -> None:
-        """Print the first line of a failed request's report (mm/page_alloc.c, same name)."""
-        if not context.gfp & NOWARN:
-            nodes = f"0-{self.nr_nodes - 1}" if self.nr_nodes > 1 else "0"
-            self.printk(
-                f"{self.comm}: page allocation failure: order:{order}, "
-                f"mode:{context.gfp:#x}({flags.decode(context.gfp)}), "
-                f"nodemask=(null),cpuset=/,mems_allowed={nodes}"
-            )
-
-    def wake_all_kswapds(self, context: AllocContext, order: int) -> None:
-        """Record that the request woke kswapd on its zonelist's nodes (same name in Linux)."""
-        if self.trace is not None:
-            for nid in dict.fromkeys(zone.nid for zone in context.zonelist):
-                self.trace.event(
-                    "mm_vmscan_wakeup_kswapd",
-                    nid=nid, order=order, gfp_flags=flags.decode(context.gfp),
-                )  # fmt: skip
-
 
 # Defined in the class body, Python would mangle the two underscores into another name.
 setattr(Kernel, "__get_free_pages", Kernel.get_free_pages)
 setattr(Kernel, "__free_pages", Kernel.free_pages)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _pfn_text(pfn: int | None) -> str:

@@ -260,6 +260,12 @@ class Machine:
         """Add a line to the kernel log."""
         self._dmesg.append(line)
 
+    def warn_on_once(self, function: str) -> None:
+        """Print a warning the first time (WARN_ON_ONCE())."""
+        if function not in self._warned:
+            self._warned.add(function)
+            self.printk(f"WARNING: CPU: {self.cpu} PID: 1 at mm/page_alloc.c {function}")
+
     def dmesg(self) -> str:
         """Return the kernel log, a line each, without time stamps."""
         return "\n".join(self._dmesg)

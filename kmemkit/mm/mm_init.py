@@ -129,6 +129,9 @@ def cpus_of_node(nid: int, cpus: int, nodes: int) -> int:
 
 def _geometry(pages: int, max_order: int | None, pageblock_order: int | None) -> tuple[int, int]:
     """Return (highest order, pageblock order), scaled for a world of less than 1024 pages."""
+    for name, value in (("max_order", max_order), ("pageblock_order", pageblock_order)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise TypeError(f"{name}={value!r}: give a whole number; order n is 2^n pages")
     if max_order is None:
         max_order = MAX_PAGE_ORDER if pages >= 1 << MAX_PAGE_ORDER else pages.bit_length() - 3
         if pageblock_order is not None:

@@ -117,7 +117,7 @@ def __alloc_pages_slowpath(kernel: Kernel, context: AllocContext, order: int) ->
     gfp = context.gfp
     alloc_flags = gfp_to_alloc_flags(gfp, order)
     if alloc_flags & ALLOC_KSWAPD:
-        kernel.wake_all_kswapds(context, order)
+        wake_all_kswapds(kernel, context, order)
     if kernel.trace is not None:
         kernel.trace.note("slowpath", gfp=flags.decode(gfp), order=order)
     pfn = get_page_from_freelist(kernel, context, order, alloc_flags)
@@ -127,8 +127,27 @@ def __alloc_pages_slowpath(kernel: Kernel, context: AllocContext, order: int) ->
         alloc_flags = ALLOC_NO_WATERMARKS | alloc_flags & ALLOC_KSWAPD
     pfn = get_page_from_freelist(kernel, context, order, alloc_flags)
     if pfn is None:
-        kernel.warn_alloc(context, order)
+        warn_alloc(kernel, context, order)
     return pfn
+
+
+def wake_all_kswapds(kernel: Kernel, context: AllocContext, order: int) -> None:
+    """Record that the request woke kswapd on its zonelist's nodes (same name in Linux)."""
+    if kernel.trace is not None:
+        names = flags.decode(context.gfp)
+        for nid in dict.fromkeys(zone.nid for zone in context.zonelist):
+            kernel.trace.event("mm_vmscan_wakeup_kswapd", nid=nid, order=order, gfp_flags=names)
+
+
+def warn_alloc(kernel: Kernel, context: AllocContext, order: int) -> None:
+    """Print the first line of a failed request's report (same name in Linux)."""
+    if not context.gfp & flags.__GFP_NOWARN:
+        nodes = f"0-{kernel.nr_nodes - 1}" if kernel.nr_nodes > 1 else "0"
+        kernel.printk(
+            f"{kernel.comm}: page allocation failure: order:{order}, "
+            f"mode:{context.gfp:#x}({flags.decode(context.gfp)}), "
+            f"nodemask=(null),cpuset=/,mems_allowed={nodes}"
+        )
 
 
 def gfp_to_alloc_flags(gfp: int, order: int) -> int:

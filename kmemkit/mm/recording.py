@@ -84,7 +84,9 @@ def start_snapshot(recording: str | PathLike[str] | Mapping[str, Any]) -> Snapsh
     check_trace(recording)
     try:
         return _snapshot(recording)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        if str(error).startswith("recording:"):
+            raise
         raise ValueError(f"recording: start is not as docs/recordings.md says: {error!r}") from None
 
 
@@ -103,7 +105,9 @@ def check_trace(recording: Mapping[str, Any]) -> None:
         lacking = [key for key in _ZONE_KEYS if not isinstance(zone, Mapping) or key not in zone]
         if lacking:
             raise ValueError(f"recording: zone {name}: no {', '.join(lacking)}")
-        if not 0 <= zone["start"] <= zone["start"] + zone["spanned"] <= MOST_PFN:
+        start_pfn, spanned = zone["start"], zone["spanned"]
+        whole = isinstance(start_pfn, int) and isinstance(spanned, int)
+        if not whole or not 0 <= start_pfn <= start_pfn + spanned <= MOST_PFN:
             raise ValueError(f"recording: zone {name}: its span is not a possible one")
 
 
@@ -156,7 +160,14 @@ def _zone(z: Mapping[str, Any]) -> ZoneSnapshot:
         if not (0 <= order <= MAX_PAGE_ORDER and 0 <= migratetype < MIGRATE_TYPES):
             raise ValueError(f"recording: there is no free list {key!r}")
         lists[order, migratetype] = ({}, dict.fromkeys(pfns))
+        if len(lists[order, migratetype][1]) < len(pfns):
+            raise ValueError(f"recording: free list {key!r} has a page twice")
     letters = z["blocks"]
+    touched = (z["start"] + z["spanned"] - 1 >> PAGEBLOCK_ORDER) - (z["start"] >> PAGEBLOCK_ORDER)
+    if len(letters) != touched + 1:
+        raise ValueError(
+            f"recording: zone {z['name']} has {touched + 1} pageblocks, not {len(letters)}"
+        )
     blocks = bytes(BLOCK_LETTERS.index(c) if c in BLOCK_LETTERS else NO_PAGEBLOCK for c in letters)
     pcps = [
         _pcp(pcp) for _, pcp in sorted(z.get("pcps", {}).items(), key=lambda item: int(item[0]))
@@ -211,4 +222,6 @@ def _write_block(pages: bytearray, zone: ZoneSnapshot, pfn: int, byte: int) -> N
     size = 1 << (byte & 15)
     if not zone.start_pfn <= pfn <= zone.end_pfn - size or pfn % size:
         raise ValueError(f"recording: {pfn:#x} can't be the first page of a block of {size} pages")
+    if min(pages[pfn : pfn + size]) < ALLOCATED:
+        raise ValueError(f"recording: {pfn:#x} is on two lists, or where there is no memory")
     pages[pfn : pfn + size] = bytes([byte]) + bytes(size - 1)

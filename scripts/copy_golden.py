@@ -1,0 +1,137 @@
+"""Copy what the tests need from a folder of recordings into tests/golden.
+
+`python scripts/copy_golden.py RECORDINGS`. The folder has traces/, special/bulk/, boots/ and misuse/,
+each as docs/recordings.md describes. Run it when recordings are added; its output is committed, and
+is the same byte for byte however often it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
+#: Machines whose zones `Kernel` lays out from `ram`, `nodes` and `cpus` alone.
+PLAIN_BOOT = re.compile(r"m\d+-c\d+|numa-(1g\+1g|2g\+2g|memoryless|off).*")
+#: Kinds of misuse that concern pages only.
+PAGE_MISUSE = frozenset(
+    {
+        "dbl_free_pages0", "dbl_free_pages3", "free_exact_wrong_size", "free_larger_neighbour_live",
+        "free_page_each_of_order3", "free_page_without_alloc", "free_pages_mid_order3",
+        "free_pages_plus8", "free_pages_with_extra_ref", "free_smaller_each_half_order1",
+        "split_then_free_each_of_order3",
+    }
+)  # fmt: skip
+#: The two kernels that differ in what `Kernel` can be told: pages checked at free, or not.
+PAGE_KERNELS = ("plain", "noinit")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write compact JSON, compressed if the name ends in .gz; the same bytes for the same value."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".gz":
+        data = json.dumps(value, separators=(",", ":")).encode()
+        path.write_bytes(gzip.compress(data, 9, mtime=0))
+    else:
+        path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def copy_traces(recordings: Path) -> None:
+    """Copy every page allocator trace, compressed."""
+    shutil.rmtree(GOLDEN / "traces", ignore_errors=True)
+    for folder in ("traces", "special/bulk"):
+        for path in sorted((recordings / folder).glob("*.json")):
+            trace = json.loads(path.read_text(encoding="utf-8"))
+            write_json(GOLDEN / "traces" / f"{path.stem}.json.gz", trace)
+
+
+def copy_boots(recordings: Path) -> None:
+    """Copy the zones of each boot, the marks after each change of a sysctl, and the /proc texts."""
+    summary = json.loads((recordings / "boots" / "SUMMARY.json").read_text(encoding="utf-8"))
+    boots, settings, texts = {}, [], {}
+    for name, boot in sorted(summary.items()):
+        folder = recordings / "boots" / name
+        if not boot.get("zones"):
+            continue
+        if PLAIN_BOOT.fullmatch(name):
+            boots[name] = machine(boot)
+        if not name.startswith("i386"):
+            settings += [
+                {"boot": name, **marks(step)} for step in boot.get("steps", ()) if step["zones"]
+            ]
+        for place in (folder, *sorted(folder.glob("step*"))):
+            texts[place.relative_to(folder.parent).as_posix()] = {
+                file: (place / file).read_text(encoding="utf-8")
+                for file in ("buddyinfo", "pagetypeinfo")
+            }
+    write_json(GOLDEN / "boots.json", boots)
+    write_json(GOLDEN / "sysctls.json", settings)
+    write_json(GOLDEN / "proc.json.gz", texts)
+
+
+def machine(boot: dict[str, Any]) -> dict[str, Any]:
+    """Return what a machine was given, and the zones and fallback orders that Linux made of it."""
+    ram = re.search(r"-m (\d+[MG]?)", boot["qemu_args"])
+    cpus = re.search(r"-smp (\d+)", boot["qemu_args"])
+    assert ram is not None and cpus is not None
+    zones = [zone for zone in boot["zones"] if zone["present"]]
+    keys = ("node", "zone", "start_pfn", "spanned", "present")
+    orders = (
+        re.fullmatch(r"Fallback order for Node (\d+): ([\d ]+)", line) for line in boot["dmesg_zones"]
+    )
+    return {
+        "ram": ram[1] if ram[1][-1] in "MG" else f"{ram[1]}M",
+        "cpus": int(cpus[1]),
+        "nodes": len({zone["node"] for zone in zones}),
+        "zones": [{key: zone[key] for key in keys} for zone in zones],
+        "stat_threshold": [zone["pcp"][0]["stat_threshold"] for zone in zones],
+        "managed": [zone["managed"] for zone in zones],
+        "min_free_kbytes": int(boot["sys_vm"]["min_free_kbytes"]),
+        "fallback": {order[1]: order[2].split() for order in orders if order},
+    }
+
+
+def marks(step: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings in force after one step, and what they make of each zone."""
+    settings = (
+        "min_free_kbytes", "watermark_scale_factor", "lowmem_reserve_ratio",
+        "percpu_pagelist_high_fraction",
+    )  # fmt: skip
+    keys = ("node", "zone", "managed", "min", "low", "high", "promo", "protection", "pcp")
+    zones = [{key: zone[key] for key in keys} for zone in step["zones"] if zone["managed"]]
+    return {"settings": {name: step["sys_vm"][name] for name in settings}, "zones": zones}
+
+
+def copy_misuse(recordings: Path) -> None:
+    """Copy the verdicts on wrong frees of pages."""
+    matrix = json.loads((recordings / "misuse" / "matrix.json").read_text(encoding="utf-8"))
+    keys = ("kernel", "cell", "survived", "report_first_line", "memory_returned")
+    rows = [
+        {key: row[key] for key in keys}
+        for row in matrix
+        if row["kernel"] in PAGE_KERNELS
+        and (
+            row.get("misuse") in PAGE_MISUSE
+            or re.fullmatch(r"pair\.pages[03]\.free_pages_(same|smaller|larger|exact)", row["cell"])
+        )
+    ]
+    write_json(GOLDEN / "misuse_pages.json", rows)
+
+
+def main() -> None:
+    """Copy everything."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("recordings", type=Path, help="folder of recordings")
+    recordings = parser.parse_args().recordings
+    copy_traces(recordings)
+    copy_boots(recordings)
+    copy_misuse(recordings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,390 @@
+"""What a recorded run says about itself: reasons, events, and that saying it changes nothing."""
+
+import ast
+import random
+from pathlib import Path
+
+import pytest
+
+import kmemkit.mm
+from kmemkit import Kernel, strings
+from kmemkit.mm.mmzone import HIGH, LOW, MIN
+from kmemkit.mm.trace import Trace
+from kmemkit.snapshot import Event, Reason, Why, order_text
+
+U, M, R = range(3)
+
+
+def recorded(*args, **options):
+    kernel = Kernel(*args, **options)
+    kernel.record()
+    return kernel
+
+
+def reasons(kernel, key=None):
+    """Return the last request's reasons as (key, values), or the values of one key."""
+    found = [(reason.key, dict(reason.values)) for reason in kernel.why().reasons]
+    return found if key is None else [values for name, values in found if name == key]
+
+
+def keys_in_code():
+    """Return every key that code in mm/ passes to note()."""
+    keys = set()
+    for path in Path(kmemkit.mm.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "note":
+                keys.update(
+                    part.value
+                    for part in ast.walk(node.args[0])
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
+                )
+    return keys
+
+
+# -- a string for every reason --------------------------------------------------------------------
+
+
+def test_every_reason_has_a_string_and_every_string_a_reason():
+    table = {key.removeprefix("why.") for key in strings.keys() if key.startswith("why.")}
+    assert keys_in_code() == table
+
+
+def all_kinds_of_requests():
+    """Yield kernels right after requests which between them give every kind of reason."""
+    small = recorded("1M")
+    for gfp, order in (("__GFP_MOVABLE", 2), ("GFP_KERNEL", 0), ("GFP_KERNEL", 9)):
+        small.alloc_pages(gfp, order)
+        yield small
+    for pfn, order in ((0, 2), (64, 0)):
+        small.free_pages(pfn, order)
+        yield small
+    full = recorded("1M")
+    pages = [full.alloc_pages("__GFP_MOVABLE") for _ in range(256)]
+    full.alloc_pages("__GFP_MOVABLE")
+    yield full
+    for pfn in (0, 1, 2, *pages[16::2]):
+        full.free_pages(pfn)
+        yield full
+    full.zones[0].movable.update(dict.fromkeys(range(8), 32))
+    full.alloc_pages("GFP_KERNEL")  # refused, then stolen
+    yield full
+    full.alloc_pages("GFP_KERNEL", 4)  # enough pages, no block
+    yield full
+
+    half = recorded("1M")
+    half.alloc_pages("__GFP_MOVABLE", 6)
+    half.alloc_pages("__GFP_MOVABLE", 6)
+    half.alloc_pages("__GFP_MOVABLE", 6)
+    half.alloc_pages("__GFP_MOVABLE", 5)
+    half.alloc_pages("__GFP_MOVABLE", 4)
+    half.alloc_pages("GFP_KERNEL")  # claimed
+    yield half
+    half.zones[0].pageblock[0] = 3
+    half.free_pages(0, 6)  # highatomic never merges with movable
+    yield half
+
+    ragged = recorded(100 * 4096)
+    ragged.alloc_pages("__GFP_MOVABLE", 4)
+    while ragged.alloc_pages("__GFP_MOVABLE", 3) is not None:
+        pass
+    ragged.alloc_pages("GFP_KERNEL")  # the last pageblock straddles the end
+    yield ragged
+    stingy = recorded("1M")
+    stingy.alloc_pages("GFP_KERNEL", 6)
+    stingy.zones[0].pageblock[0:8] = bytes([U] * 8)
+    while stingy.alloc_pages("GFP_KERNEL", 3) is not None:
+        pass
+    stingy.free_pages(0, 2)
+    stingy.alloc_pages("__GFP_MOVABLE")  # too small to claim
+    yield stingy
+
+    real = recorded("256M")
+    for _ in range(3):
+        real.alloc_pages("GFP_ATOMIC")
+        yield real
+    pages = [real.alloc_pages("GFP_ATOMIC") for _ in range(2000)]
+    for pfn in pages:
+        real.free_pages(pfn)
+    yield real
+    real.drain_all_pages()
+    yield real
+    zone = real.zones[1]
+    zone.managed = 51_200
+    for each in real.zones:
+        each.watermark[LOW] = each.watermark[HIGH] = 60_000
+    real.alloc_pages("GFP_ATOMIC", 4)  # slow path, then a reserve
+    yield real
+    real.alloc_pages("GFP_KERNEL", 11)
+    yield real
+    zone.watermark[LOW] = zone.watermark[HIGH] = zone.watermark[MIN]
+    while zone.free_head[10 * 5 + M] or zone.free_tail[10 * 5 + M]:
+        real.alloc_pages("__GFP_MOVABLE", 10)
+    while zone.free_head[9 * 5 + M] or zone.free_tail[9 * 5 + M]:
+        real.alloc_pages("__GFP_MOVABLE|__GFP_DMA32", 9)
+    real.alloc_pages("GFP_KERNEL", 8)  # claims less than a pageblock: boost
+    yield real
+
+
+def test_every_reason_can_be_had_and_reads():
+    seen = {}
+    for kernel in all_kinds_of_requests():
+        for reason in kernel.why().reasons:
+            if reason.key not in seen:
+                seen[reason.key] = str(reason)
+    missing = keys_in_code() - set(seen)
+    assert missing == {"zone_has_none"}  # a zone that passes the check but has nothing to give
+    assert all("{" not in line and line for line in seen.values())
+
+
+def test_zone_that_has_nothing_to_give_is_named():
+    kernel = recorded("64M", pcp=False)
+    zone = kernel.zones[1]
+    zone.watermark[:3] = [0, 0, 0]
+    zone.vm_stat += 5000  # what the check reads is wrong by that much
+    for _ in range(zone.managed):
+        kernel.alloc_pages("GFP_KERNEL")
+    assert kernel.page_zone(kernel.alloc_pages("GFP_KERNEL")) is kernel.zones[0]
+    assert reasons(kernel, "zone_has_none") == [{"zone": "DMA32", "order": 0}]
+    assert "zone DMA32 has no block to give" in str(kernel.why())
+
+
+# -- why ------------------------------------------------------------------------------------------
+
+
+def test_why_lists_every_list_looked_at_and_every_split():
+    kernel = recorded("1M")
+    assert kernel.alloc_pages("__GFP_MOVABLE", 2) == 0
+    assert [key for key, _ in reasons(kernel)] == [
+        "watermark_ok", *["list_empty"] * 4, "list_taken", *["split"] * 4,
+    ]  # fmt: skip
+    assert [r["order"] for r in reasons(kernel, "list_empty")] == [2, 3, 4, 5]
+    assert {r["type"] for r in reasons(kernel, "list_empty")} == {M}
+    assert reasons(kernel, "list_taken") == [{"order": 6, "type": M, "pfn": 0}]
+    assert reasons(kernel, "split") == [
+        {"pfn": 0, "order": half + 1, "half": half, "upper": 1 << half} for half in (5, 4, 3, 2)
+    ]
+    assert str(kernel.why()).splitlines()[0] == "alloc_pages(__GFP_MOVABLE, 2) -> pfn 0x0"
+    line = kernel.why().lines()[-1]
+    assert line == "split 0x0: the upper half, 0x4, goes to the head of the order 2 list; keep 0x0"
+    assert repr(kernel.why()) == str(kernel.why())
+
+
+def test_why_lists_every_merge():
+    kernel = recorded("1M")
+    kernel.alloc_pages("__GFP_MOVABLE", 2)
+    kernel.free_pages(0, 2)
+    assert reasons(kernel, "merge") == [
+        {"pfn": 0, "buddy": 1 << order, "order": order, "merged": 0} for order in (2, 3, 4, 5)
+    ]
+    assert reasons(kernel)[-1] == ("to_head", {"pfn": 0, "order": 6, "type": M})
+
+
+def test_why_says_where_merging_stops_and_which_end_of_the_list():
+    kernel = recorded("1M")
+    pages = [kernel.alloc_pages("__GFP_MOVABLE") for _ in range(4)]
+    kernel.free_pages(pages[0])
+    assert reasons(kernel) == [
+        ("buddy_busy", {"pfn": 0, "order": 0, "buddy": 1}),
+        ("to_head", {"pfn": 0, "order": 0, "type": M}),
+    ]
+    kernel.free_pages(pages[1])
+    kernel.free_pages(pages[2])
+    assert reasons(kernel) == [
+        ("buddy_busy", {"pfn": 2, "order": 0, "buddy": 3}),
+        ("to_tail", {"pfn": 2, "order": 0, "type": M}),
+    ]
+
+
+def claimable(free, movable):
+    """Return a small kernel whose only free memory is `free` pages of one pageblock."""
+    kernel = recorded("1M")
+    for _ in range(3):
+        kernel.alloc_pages("__GFP_MOVABLE", 6)
+    kernel.alloc_pages("__GFP_MOVABLE", 5)
+    held = [kernel.alloc_pages("__GFP_MOVABLE", 0) for _ in range(32)]
+    for pfn in held[:free]:
+        kernel.free_pages(pfn)
+    kernel.zones[0].movable[224 >> 5] = movable
+    return kernel
+
+
+@pytest.mark.parametrize(
+    ("free", "movable", "key", "line"),
+    [
+        (
+            8, 0, "claim_yes",
+            "claim the pageblock at 0xe0 from Movable: 8 free + 24 alike = 32 >= 16 (half of it), "
+            "so all its free blocks move to Unmovable",
+        ),
+        (
+            8, 17, "claim_no",
+            "don't claim the pageblock at 0xe0 from Movable: 8 free + 7 alike = 15 < 16 (half of it)",
+        ),
+    ],
+)  # fmt: skip
+def test_why_gives_the_inequality_of_a_claim(free, movable, key, line):
+    kernel = claimable(free, movable)
+    assert kernel.alloc_pages("GFP_KERNEL") is not None
+    (values,) = reasons(kernel, key)[:1]
+    assert values == {
+        "pfn": 224, "first": 224, "type": M, "new": U, "free": free, "alike": 32 - free - movable,
+        "sum": 32 - movable, "half": 16,
+    }  # fmt: skip
+    assert line in kernel.why().lines()
+    if key == "claim_no":
+        assert reasons(kernel, "steal") == [{"order": 3, "type": M, "new": U}]
+
+
+def test_why_says_which_marks_were_looked_at():
+    kernel = recorded("64M")
+    zone = kernel.zones[1]
+    zone.watermark[:3] = [zone.vm_stat - 5, zone.vm_stat - 3, zone.vm_stat]
+    zone.lowmem_reserve = (0, 0, 1, 0, 0)
+    kernel.alloc_pages("GFP_KERNEL")
+    first, second = reasons(kernel)[:2]
+    free = zone.freeze().managed
+    assert first[0] == "watermark_low"
+    assert {key: first[1][key] for key in ("zone", "free", "mark", "reserve", "sum")} == {
+        "zone": "DMA32", "free": free, "mark": free, "reserve": 1, "sum": free + 1,
+    }  # fmt: skip
+    assert second[0] == "watermark_ok"
+    assert {key: second[1][key] for key in ("free", "mark", "reserve", "sum")} == {
+        "free": free, "mark": free - 3, "reserve": 1, "sum": free - 2,
+    }  # fmt: skip
+
+
+def test_why_speaks_of_per_cpu_lists_only_where_there_are_any():
+    real, small = recorded("256M"), recorded("1M")
+    for kernel in (real, small):
+        kernel.free_pages(kernel.alloc_pages("GFP_KERNEL"))
+        kernel.alloc_pages("GFP_KERNEL")
+    said = {reason.key for step in real.history[1:] for reason in step.why.reasons}
+    assert {"pcp_refill", "pcp_hit", "pcp_free"} <= said
+    said = {reason.key for step in small.history[1:] for reason in step.why.reasons}
+    assert not any(key.startswith("pcp") for key in said)
+
+
+def test_why_before_anything_was_recorded_says_what_to_do():
+    kernel = Kernel("1M")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"call record\(\), then make a request"):
+            kernel.why()
+        kernel.record()
+
+
+def test_why_is_of_the_last_request():
+    kernel = recorded("1M")
+    kernel.alloc_pages("GFP_KERNEL", 3)
+    kernel.alloc_pages("GFP_KERNEL", 99 % 12)
+    assert kernel.why().call == "alloc_pages(GFP_KERNEL, 3)"
+    kernel.free_pages(0, 3)
+    assert kernel.why().call == "free_pages(0x0, 3)"
+    assert kernel.why() is kernel.history[-1].why
+
+
+def test_reason_reads_with_names_for_numbers():
+    reason = Reason("list_empty", (("order", 3), ("type", R)))
+    assert str(reason) == f"{order_text(3)}: the Reclaimable list is empty"
+    assert str(Why("call", "result", (reason,))) == f"call -> result\n  1. {reason}"
+
+
+# -- events ---------------------------------------------------------------------------------------
+
+
+def test_events_of_a_request_and_its_free():
+    kernel = recorded("64M", pcp=False)
+    pfn = kernel.alloc_pages("GFP_KERNEL|__GFP_ZERO", 4)
+    kernel.free_pages(pfn, 4)
+    assert [str(event) for event in kernel.events] == [
+        f"mm_page_alloc_extfrag: pfn={pfn:#x} alloc_order=4 fallback_order=10 pageblock_order=9 "
+        "alloc_migratetype=0 fallback_migratetype=1 fragmenting=0 change_ownership=1",
+        f"mm_page_alloc: pfn={pfn:#x} order=4 migratetype=0 gfp_flags=GFP_KERNEL|__GFP_ZERO",
+        f"mm_page_free: pfn={pfn:#x} order=4",
+    ]
+    assert [step.events for step in kernel.history] == [(), kernel.events[:2], kernel.events[2:]]
+
+
+def test_events_of_refill_and_drain():
+    kernel = recorded("256M")
+    kernel.alloc_pages("__GFP_MOVABLE")
+    names = [event.name for event in kernel.events]
+    assert names == ["mm_page_alloc_zone_locked"] * 15 + ["mm_page_alloc"]
+    assert {dict(event.fields).get("percpu_refill") for event in kernel.events} == {1, None}
+    kernel.drain_all_pages()
+    drained = [event for event in kernel.events if event.name == "mm_page_pcpu_drain"]
+    assert len(drained) == 14
+    assert kernel.history[-1].call == "drain_all_pages()"
+
+
+def test_events_are_numbered_and_bounded():
+    trace = Trace(limit=3)
+    for number in range(5):
+        trace.event("mm_page_free", pfn=number)
+    assert [event.seq for event in trace.events] == [3, 4, 5]
+    assert trace.since(4) == (Event(5, "mm_page_free", (("pfn", 4),)),)
+    assert trace.since(0) == tuple(trace.events)
+    trace.note("steal", order=1)
+    trace.begin()
+    assert trace.reasons == []
+    assert trace.seq == 5
+
+
+def test_wakeup_of_kswapd_is_an_event_per_node():
+    kernel = recorded("4G", nodes=2, cpus=2)
+    for zone in kernel.zones:
+        zone.watermark[:3] = [zone.managed] * 3
+    kernel.alloc_pages("GFP_ATOMIC|__GFP_NOMEMALLOC")
+    woken = [dict(e.fields)["nid"] for e in kernel.events if e.name == "mm_vmscan_wakeup_kswapd"]
+    assert woken == [0, 1]
+
+
+# -- recording changes nothing --------------------------------------------------------------------
+
+
+def a_run(kernel, seed):
+    """Make the same 300 calls on any kernel of the same kind; return what they gave."""
+    rnd = random.Random(seed)
+    held, results = [], []
+    gfps = ("GFP_KERNEL", "GFP_ATOMIC", "__GFP_MOVABLE", "GFP_USER|__GFP_RECLAIMABLE", "GFP_DMA")
+    for _ in range(300):
+        action = rnd.random()
+        if action < 0.55 or not held:
+            order = rnd.choice((0, 0, 0, 1, 2, 3, 4, 5))
+            owner = rnd.choice(("", "", "driver", "page cache"))
+            pfn = kernel.alloc_pages(rnd.choice(gfps), order, owner=owner)
+            results.append(pfn)
+            if pfn is not None:
+                held.append((pfn, order))
+        elif action < 0.9:
+            kernel.free_pages(*held.pop(rnd.randrange(len(held))))
+        elif action < 0.94:
+            results.append(kernel.alloc_pages_exact(rnd.randrange(1, 40000), "GFP_KERNEL"))
+        elif action < 0.97:
+            results.append(kernel.alloc_pages_bulk("GFP_KERNEL", rnd.randrange(20)))
+        else:
+            pfn, order = rnd.choice(held)
+            kernel.free_pages(pfn + (1 << order) - 1, 0)  # wrong, on purpose
+    return results
+
+
+@pytest.mark.parametrize("machine", [{"ram": "1M"}, {"ram": "8M", "pcp": True}, {"ram": "128M"}])
+@pytest.mark.parametrize("seed", range(3))
+def test_recording_changes_no_result_and_no_state(machine, seed):
+    silent, watched, heard = (Kernel(**machine) for _ in range(3))
+    watched.record(limit=3)
+    heard.listeners.append(lambda: None)
+    results = [a_run(kernel, seed) for kernel in (silent, watched, heard)]
+    assert results[0] == results[1] == results[2]
+    assert plain(silent) == plain(watched) == plain(heard)
+    assert silent.dmesg() == watched.dmesg()
+
+
+def plain(kernel):
+    """Return a snapshot with list order instead of how a list is stored."""
+    snapshot = kernel.snapshot()
+    zones = [
+        {name: value for name, value in vars(zone).items() if name != "_lists"}
+        | {"lists": zone.free_lists()}
+        for zone in snapshot.zones
+    ]
+    return vars(snapshot) | {"zones": zones}
