@@ -1,0 +1,36 @@
+"""Widgets that show a snapshot, one class per file; each is imported when it is first named.
+
+Every view says the same in pixels and in text (`view.text()`), and reads snapshots only: none
+imports the simulator. Lessons and notebooks write `from kmemkit.views import PageMap`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kmemkit.views.buddy_lab import BuddyLab as BuddyLab
+    from kmemkit.views.free_areas import FreeAreas as FreeAreas
+    from kmemkit.views.page_map import PageMap as PageMap
+    from kmemkit.views.stepper import Stepper as Stepper
+
+__all__ = ("BuddyLab", "FreeAreas", "PageMap", "Stepper")
+
+_HOMES = {
+    "BuddyLab": "buddy_lab",
+    "FreeAreas": "free_areas",
+    "PageMap": "page_map",
+    "Stepper": "stepper",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a view's module when the view is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
