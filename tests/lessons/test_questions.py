@@ -1,0 +1,66 @@
+"""Multiple choice: one option is right by the simulator, each other one names an idea."""
+
+import pytest
+
+from kmemkit import strings
+from kmemkit.lessons import questions
+from kmemkit.lessons._check import Outcome
+
+CHOICES = pytest.mark.parametrize("choice", questions.ALL, ids=lambda choice: choice.name)
+
+
+@CHOICES
+def test_the_option_without_an_idea_is_the_simulators(choice):
+    right = [option for option, idea in choice.options.items() if not idea]
+    assert right == [choice._truth()]
+
+
+@CHOICES
+def test_every_wrong_option_names_its_misconception(choice):
+    for letter, option in choice.letters(3).items():
+        verdict = choice.check(letter, 3)
+        if choice.options[option]:
+            assert verdict.outcome is Outcome.WRONG
+            assert verdict.idea == strings.text(f"lesson.idea_name.{choice.options[option]}")
+            assert verdict.experiment
+        else:
+            assert verdict.outcome is Outcome.RIGHT
+
+
+@CHOICES
+def test_options_are_shuffled_by_the_seed_and_all_there(choice):
+    orders = {tuple(choice.letters(seed).values()) for seed in range(20)}
+    assert len(orders) > 5
+    assert {frozenset(order) for order in orders} == {frozenset(choice.options)}
+    assert choice.letters(7) == choice.letters(7)
+    lines = str(choice.problem(7)).splitlines()
+    assert [line.strip()[0] for line in lines[-4:]] == list("abcd")
+
+
+def test_a_letter_is_read_however_it_is_written():
+    choice = questions.order_three
+    right = next(letter for letter, o in choice.letters(1).items() if not choice.options[o])
+    for answer in (right, right.upper(), f" {right}) ", f"({right})"):
+        assert choice.check(answer, 1).outcome is Outcome.RIGHT
+
+
+def test_other_answers():
+    choice = questions.half_free
+    assert choice.check(None, 1).outcome is Outcome.OPEN
+    assert choice.check("?", 1).outcome is Outcome.UNKNOWN
+    verdict = choice.check("e", 1)
+    assert verdict.outcome is Outcome.OPEN
+    assert "'e' is none of the letters a, b, c, d" in str(verdict)
+
+
+def test_m1_is_named():
+    choice = questions.half_free
+    letter = next(letter for letter, option in choice.letters(7).items() if option == "block")
+    assert "M1, “Free memory exists" in str(choice.check(letter, 7))
+
+
+def test_ideas_and_their_names_go_together():
+    keys = strings.keys()
+    names = {key.rpartition(".")[2] for key in keys if key.startswith("lesson.idea_name.")}
+    texts = {key.rpartition(".")[2] for key in keys if key.startswith("lesson.idea.")}
+    assert names == texts
