@@ -103,7 +103,7 @@ class Why:
         return [str(reason) for reason in self.reasons]
 
     def __str__(self) -> str:
-        head = f"{self.call} -> {self.result}"
+        head = f"{self.call} -> {self.result}" if self.result else self.call
         return "\n".join([head, *(f"  {n}. {line}" for n, line in enumerate(self.lines(), 1))])
 
     def __repr__(self) -> str:

@@ -28,7 +28,7 @@ from kmemkit.mm.kernel import Kernel
 from kmemkit.mm.mmzone import MAX_PAGE_ORDER
 from kmemkit.snapshot import Snapshot, order_text
 from kmemkit.strings import text
-from kmemkit.views._prediction import Answer, Question, judge
+from kmemkit.views.prediction import Answer, Question, judge
 
 __all__ = ("CALLS", "check", "problem", "world")
 

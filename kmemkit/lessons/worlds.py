@@ -11,7 +11,7 @@ from kmemkit.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
 from kmemkit.mm.kernel import Kernel
 from kmemkit.snapshot import MIGRATE_NAMES, Snapshot
 from kmemkit.strings import text
-from kmemkit.views._lab_model import workload
+from kmemkit.views.lab_model import workload
 
 __all__ = ("every_second_page", "free_lists", "mixed", "movable")
 

@@ -38,7 +38,7 @@ from kmemkit.mm.mmzone import (
 )
 from kmemkit.mm.page_check import check_new_pages
 from kmemkit.mm.pcp import __rmqueue_pcplist, rmqueue_pcplist
-from kmemkit.mm.watermark import zone_watermark_fast
+from kmemkit.mm.watermark import explain_watermark, zone_watermark_fast
 
 if TYPE_CHECKING:
     from kmemkit.mm.kernel import Kernel
@@ -204,16 +204,24 @@ def _zone_allows(zone: Zone, order: int, highest_zoneidx: int, alloc_flags: int)
     The high mark is looked at first: above it nothing else matters, and the first request to find
     the zone below it stops the per-CPU lists from growing (Linux 6.7 and later).
     """
-    boost = zone.watermark_boost
     if not zone.flags & ZONE_BELOW_HIGH:
-        mark = zone.watermark[HIGH] + boost
-        if zone_watermark_fast(zone, order, mark, highest_zoneidx, alloc_flags):
+        if _mark_allows(zone, order, HIGH, highest_zoneidx, alloc_flags):
             return True
         zone.flags |= ZONE_BELOW_HIGH
-    mark = zone.watermark[alloc_flags & ALLOC_WMARK_MASK] + boost
-    if zone_watermark_fast(zone, order, mark, highest_zoneidx, alloc_flags):
-        return True
-    return bool(alloc_flags & ALLOC_NO_WATERMARKS)
+    which = alloc_flags & ALLOC_WMARK_MASK
+    ok = _mark_allows(zone, order, which, highest_zoneidx, alloc_flags)
+    return ok or bool(alloc_flags & ALLOC_NO_WATERMARKS)
+
+
+def _mark_allows(
+    zone: Zone, order: int, which: int, highest_zoneidx: int, alloc_flags: int
+) -> bool:
+    """Check one of the zone's marks, boost included; say how it went if somebody records."""
+    mark = zone.watermark[which] + zone.watermark_boost
+    ok = zone_watermark_fast(zone, order, mark, highest_zoneidx, alloc_flags)
+    if zone.trace is not None:
+        explain_watermark(zone, order, which, highest_zoneidx, alloc_flags, ok)
+    return ok
 
 
 def rmqueue(

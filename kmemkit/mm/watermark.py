@@ -21,7 +21,13 @@ from kmemkit.mm.mmzone import (
     Zone,
 )
 
-__all__ = ("__zone_watermark_ok", "zone_watermark_fast", "zone_watermark_ok")
+__all__ = (
+    "__zone_watermark_ok",
+    "explain_watermark",
+    "reduced_mark",
+    "zone_watermark_fast",
+    "zone_watermark_ok",
+)
 
 
 def zone_watermark_ok(
@@ -44,27 +50,9 @@ def __zone_watermark_ok(
         less += zone.nr_free_highatomic
     least = reduced_mark(mark, alloc_flags)
     reserve = zone.lowmem_reserve[highest_zoneidx]
-    ok = free - less > least + reserve
-    if zone.trace is not None:
-        _note(zone, ok, free, less, least, reserve)
-    if not ok or not order:
-        return ok
-    return _has_block(zone, order, alloc_flags)
-
-
-def _note(zone: Zone, ok: bool, free: int, less: int, mark: int, reserve: int) -> None:
-    """Explain one comparison with its numbers."""
-    assert zone.trace is not None
-    zone.trace.note(
-        "watermark_ok" if ok else "watermark_low",
-        zone=zone.name,
-        free=free,
-        less=less,
-        left=free - less,
-        mark=mark,
-        reserve=reserve,
-        sum=mark + reserve,
-    )
+    if free - less <= least + reserve:
+        return False
+    return not order or _has_block(zone, order, alloc_flags)
 
 
 def reduced_mark(mark: int, alloc_flags: int) -> int:
@@ -91,8 +79,6 @@ def _has_block(zone: Zone, order: int, alloc_flags: int) -> bool:
                 return True
         if atomic and not zone.is_free_list_empty(current, MIGRATE_HIGHATOMIC):
             return True
-    if zone.trace is not None:
-        zone.trace.note("no_block", zone=zone.name, order=order)
     return False
 
 
@@ -109,10 +95,7 @@ def zone_watermark_fast(
         less = 0
         if not alloc_flags & ALLOC_RESERVES:
             less = min(free, zone.nr_free_highatomic)
-        reserve = zone.lowmem_reserve[highest_zoneidx]
-        if free - less > mark + reserve:
-            if zone.trace is not None:
-                _note(zone, True, free, less, mark, reserve)
+        if free - less > mark + zone.lowmem_reserve[highest_zoneidx]:
             return True
     if __zone_watermark_ok(zone, order, mark, highest_zoneidx, alloc_flags, free):
         return True
@@ -125,3 +108,34 @@ def zone_watermark_fast(
         mark = zone.watermark[MIN]
         return __zone_watermark_ok(zone, order, mark, highest_zoneidx, alloc_flags, free)
     return False
+
+
+def explain_watermark(
+    zone: Zone, order: int, which: int, highest_zoneidx: int, alloc_flags: int, ok: bool
+) -> None:
+    """Note how the zone's mark `which` (MIN, LOW, HIGH) was checked, with the numbers put in.
+
+    `ok` is what zone_watermark_fast() answered.
+    """
+    assert zone.trace is not None
+    free = zone.vm_stat
+    less = (1 << order) - 1
+    if not alloc_flags & ALLOC_RESERVES:
+        less += zone.nr_free_highatomic
+    reserve = zone.lowmem_reserve[highest_zoneidx]
+    mark = reduced_mark(zone.watermark[which] + zone.watermark_boost, alloc_flags)
+    above = free - less > mark + reserve
+    if ok and not above:  # the short cut of zone_watermark_fast(): the boost does not count
+        mark, above = reduced_mark(zone.watermark[which], alloc_flags), True
+    zone.trace.note(
+        "watermark_ok" if ok else "no_block" if above else "watermark_low",
+        zone=zone.name,
+        order=order,
+        free=free,
+        less=less,
+        left=free - less,
+        name=("min", "low", "high")[which],
+        mark=mark,
+        reserve=reserve,
+        sum=mark + reserve,
+    )

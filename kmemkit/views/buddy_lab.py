@@ -2,7 +2,7 @@
 
 Lessons write `BuddyLab(kernel, seed=7)`. The learner chooses a request and predicts what comes
 back before the kernel acts; then the views show it and the verdict names the idea behind a wrong
-answer. `_lab_model.BuddyLabModel` keeps the books, `_prediction` judges; this file lays out widgets
+answer. `lab_model.BuddyLabModel` keeps the books, `prediction` judges; this file lays out widgets
 and passes clicks on. The kernel is the caller's: nothing here makes one.
 """
 
@@ -17,10 +17,10 @@ import traitlets
 from kmemkit.snapshot import MIGRATE_NAMES, order_text
 from kmemkit.strings import text
 from kmemkit.views._base import Composite, Follows, Panel, esm, refuse_unknown
-from kmemkit.views._lab_model import CHOICES, OWNERS, BuddyLabModel, migratetype_of
-from kmemkit.views._prediction import Answer, parse_answer
 from kmemkit.views.free_areas import FreeAreas
+from kmemkit.views.lab_model import CHOICES, OWNERS, BuddyLabModel, migratetype_of
 from kmemkit.views.page_map import PageMap
+from kmemkit.views.prediction import Answer, parse_answer
 from kmemkit.views.stepper import Stepper
 
 __all__ = ("BuddyLab",)

@@ -259,7 +259,8 @@ class PageMap(View):
             return ""
         step = steps[at]
         last = len(steps) - 1
-        return text("page_map.step", step=at, last=last, call=step.call, result=step.result)
+        what = f"{step.call} → {step.result}" if step.result else step.call
+        return text("page_map.step", step=at, last=last, what=what)
 
     @traitlets.validate("step")
     def _check_step(self, proposal: dict[str, Any]) -> int:

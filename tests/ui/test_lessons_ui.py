@@ -4,7 +4,7 @@ import pytest
 
 from kmemkit import Kernel
 from kmemkit.lessons import map_reading
-from kmemkit.views._lab_model import workload
+from kmemkit.views.lab_model import workload
 from tests.ui.conftest import ROOT
 
 LESSONS = sorted((ROOT / "notebooks").rglob("*.ipynb"))

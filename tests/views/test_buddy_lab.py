@@ -6,8 +6,8 @@ from kmemkit import Kernel
 from kmemkit.snapshot import Kind
 from kmemkit.strings import keys
 from kmemkit.views import BuddyLab
-from kmemkit.views._lab_model import CHOICES, BuddyLabModel, workload
-from kmemkit.views._prediction import Answer, Question, parse_answer
+from kmemkit.views.lab_model import CHOICES, BuddyLabModel, workload
+from kmemkit.views.prediction import Answer, Question, parse_answer
 
 pytestmark = pytest.mark.usefixtures("sends_at_once")
 

@@ -9,8 +9,8 @@ from kmemkit import Kernel
 from kmemkit.snapshot import MIGRATE_NAMES
 from kmemkit.views import FreeAreas, _free_chart, free_areas
 from kmemkit.views._free_chart import OrderCounts, Segment, segments, ticks
-from kmemkit.views._lab_model import workload
 from kmemkit.views.free_areas import free_counts
+from kmemkit.views.lab_model import workload
 
 pytestmark = pytest.mark.usefixtures("sends_at_once")
 

@@ -12,7 +12,7 @@ from typing import Any
 from kmemkit.gfp import encode, gfp_migratetype
 from kmemkit.snapshot import Snapshot, order_text
 from kmemkit.strings import text
-from kmemkit.views._prediction import Answer, Prediction, Question, Verdict, judge
+from kmemkit.views.prediction import Answer, Prediction, Question, Verdict, judge
 
 __all__ = ("CHOICES", "OWNERS", "BuddyLabModel", "migratetype_of", "workload")
 
