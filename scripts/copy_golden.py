@@ -1,8 +1,8 @@
 """Copy what the tests need from a folder of recordings into tests/golden.
 
-`python scripts/copy_golden.py RECORDINGS`. The folder has traces/, special/bulk/, boots/ and misuse/,
-each as docs/recordings.md describes. Run it when recordings are added; its output is committed, and
-is the same byte for byte however often it runs.
+`python scripts/copy_golden.py RECORDINGS`. The folder has traces/, special/bulk/, boots/ and
+misuse/, each as docs/recordings.md describes. Run it when recordings are added; its output is
+committed, and is the same byte for byte however often it runs.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def machine(boot: dict[str, Any]) -> dict[str, Any]:
     zones = [zone for zone in boot["zones"] if zone["present"]]
     keys = ("node", "zone", "start_pfn", "spanned", "present")
     orders = (
-        re.fullmatch(r"Fallback order for Node (\d+): ([\d ]+)", line) for line in boot["dmesg_zones"]
+        re.fullmatch(r"Fallback order for Node (\d+): ([\d ]+)", line)
+        for line in boot["dmesg_zones"]
     )
     return {
         "ram": ram[1] if ram[1][-1] in "MG" else f"{ram[1]}M",

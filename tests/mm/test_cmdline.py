@@ -20,7 +20,9 @@ def test_size(size, nbytes):
     "size", ["", "M", "1.5G", "-1", "64 X", "1e6", "0x", "4GG", "ten", "64M 64M", "9" * 21]
 )
 def test_no_size(size):
-    with pytest.raises(ValueError, match=r"is not a size; give bytes as an int, or text such as '64M'"):
+    with pytest.raises(
+        ValueError, match=r"is not a size; give bytes as an int, or text such as '64M'"
+    ):
         parse_size(size)
 
 

@@ -254,6 +254,14 @@ def test_steal_takes_the_smallest_block_and_leaves_the_rest_to_its_type():
     assert set(zone.pageblock) == {M}
 
 
+def test_steal_prefers_a_small_block_of_the_second_type_to_a_big_one_of_the_first():
+    zone = a_zone()
+    full_of_movable(zone)
+    zone.pageblock[1] = R
+    free(zone, (BLOCK, 6), (2 * BLOCK, 3))
+    assert __rmqueue(zone, 0, U, 0) == (2 * BLOCK, RMQUEUE_STEAL)
+
+
 def test_request_too_big_for_any_block_gets_none():
     zone = a_zone()
     free(zone, (BLOCK, 5))

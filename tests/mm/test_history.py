@@ -57,7 +57,13 @@ def test_history_starts_with_the_state_at_that_time():
     assert kernel.history == ()
     kernel.record()
     start = kernel.history[0]
-    assert (start.call, start.result, start.ok, start.events, start.why) == ("start", "", True, (), None)
+    assert (start.call, start.result, start.ok, start.events, start.why) == (
+        "start",
+        "",
+        True,
+        (),
+        None,
+    )
     assert start.snapshot == kernel.snapshot()
 
 

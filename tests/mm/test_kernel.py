@@ -29,7 +29,12 @@ def test_block_remembers_its_type_order_and_owner():
     ):  # fmt: skip
         pfn = kernel.alloc_pages(gfp, order, owner=f"owner {order}")
         page = kernel.snapshot().page(pfn + (1 << order) - 1)
-        assert (page.head, page.kind, page.order, page.owner) == (pfn, kind, order, f"owner {order}")
+        assert (page.head, page.kind, page.order, page.owner) == (
+            pfn,
+            kind,
+            order,
+            f"owner {order}",
+        )
 
 
 def test_owner_is_forgotten_by_the_next_request():
@@ -84,7 +89,9 @@ def test_exact_keeps_just_enough_pages(size, pages):
     snapshot = kernel.snapshot()
     assert snapshot.zones[0].free == 256 - pages
     infos = [snapshot.page(pfn) for pfn in range(pages)]
-    assert {(info.kind, info.order, info.owner) for info in infos} == {(Kind.UNMOVABLE, 0, "driver")}
+    assert {(info.kind, info.order, info.owner) for info in infos} == {
+        (Kind.UNMOVABLE, 0, "driver")
+    }
     assert snapshot.page(pages).kind is Kind.FREE
     kernel.free_pages_exact(address, size)
     assert kernel.snapshot().zones[0].free == 256
@@ -130,7 +137,9 @@ def test_split_page_makes_pages_of_their_own():
     pfn = kernel.alloc_pages("GFP_KERNEL", 2, owner="driver")
     kernel.split_page(pfn, 2)
     snapshot = kernel.snapshot()
-    assert [(snapshot.page(p).order, snapshot.page(p).owner) for p in range(4)] == [(0, "driver")] * 4
+    assert [(snapshot.page(p).order, snapshot.page(p).owner) for p in range(4)] == [
+        (0, "driver")
+    ] * 4
     for page in range(4):
         kernel.free_pages(page)
     assert kernel.snapshot().zones[0].free == 256
@@ -264,7 +273,9 @@ def test_split_of_what_is_no_such_block(pfn):
     kernel = Kernel("1M")
     kernel.alloc_pages("GFP_KERNEL", 3)
     before = kernel.snapshot()
-    with pytest.raises(ValueError, match=f"pfn {pfn:#x} does not begin an allocated block of order 2"):
+    with pytest.raises(
+        ValueError, match=f"pfn {pfn:#x} does not begin an allocated block of order 2"
+    ):
         kernel.split_page(pfn, 2)
     assert kernel.snapshot() == before
 
@@ -278,7 +289,9 @@ def test_owner_beyond_the_table():
         lambda: kernel.alloc_pages("GFP_KERNEL", owner="one more"),
         lambda: kernel.alloc_pages_bulk("GFP_KERNEL", 3, owner="one more"),
     ):
-        with pytest.raises(ValueError, match="owner='one more': there are 255 owners already; reuse"):
+        with pytest.raises(
+            ValueError, match="owner='one more': there are 255 owners already; reuse"
+        ):
             call()
     assert kernel.snapshot().pages == before.pages  # nothing was taken for it
     pfn = kernel.alloc_pages("GFP_KERNEL", owner="owner 254")

@@ -7,7 +7,12 @@ import pytest
 from kmemkit import Kernel
 from kmemkit.snapshot import Kind
 
-KINDS = [{"ram": "1M"}, {"ram": "64M"}, {"ram": "4G", "nodes": 2, "cpus": 3}, {"ram": "8M", "pcp": True}]
+KINDS = [
+    {"ram": "1M"},
+    {"ram": "64M"},
+    {"ram": "4G", "nodes": 2, "cpus": 3},
+    {"ram": "8M", "pcp": True},
+]
 
 
 def used(**options):

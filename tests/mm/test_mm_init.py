@@ -197,7 +197,14 @@ def test_switch_of_the_per_cpu_lists():
 
 @pytest.mark.parametrize(
     ("cpus", "nodes", "per_node"),
-    [(1, 1, [1]), (8, 1, [8]), (2, 2, [1, 1]), (5, 2, [3, 2]), (1, 2, [1, 0]), (2, 4, [1, 1, 0, 0])],
+    [
+        (1, 1, [1]),
+        (8, 1, [8]),
+        (2, 2, [1, 1]),
+        (5, 2, [3, 2]),
+        (1, 2, [1, 0]),
+        (2, 4, [1, 1, 0, 0]),
+    ],
 )
 def test_cpus_are_dealt_out_evenly(cpus, nodes, per_node):
     assert [cpus_of_node(nid, cpus, nodes) for nid in range(nodes)] == per_node
@@ -252,7 +259,9 @@ def recorded_zones(row):
     zones, mem_map = [], MemMap(1, 9)
     for recorded in row["zones"]:
         name = recorded["zone"]
-        zone = Zone(recorded["node"], NAMES[name], name, 0, 1, mem_map, vm, cpus=len(recorded["pcp"]))
+        zone = Zone(
+            recorded["node"], NAMES[name], name, 0, 1, mem_map, vm, cpus=len(recorded["pcp"])
+        )
         zone.managed = recorded["managed"]
         zones.append(zone)
     return vm, zones
@@ -284,7 +293,9 @@ def test_recorded_fixed_high():
     row = next(row for row in SYSCTLS if row["settings"]["percpu_pagelist_high_fraction"] == "100")
     _, zones = recorded_zones(row)
     zone_set_pageset_high_and_batch(zones[1], 1)
-    assert zones[1].pcp.high_min == zones[1].pcp.high_max == row["zones"][1]["pcp"][0]["high"] == 506
+    assert (
+        zones[1].pcp.high_min == zones[1].pcp.high_max == row["zones"][1]["pcp"][0]["high"] == 506
+    )
 
 
 @pytest.mark.parametrize("name", BOOTS)

@@ -57,7 +57,9 @@ def test_settings_freeze_and_thaw():
     frozen = vm.freeze()
     assert set(frozen) == set(Vm.__slots__)
     assert Vm.thaw(frozen).freeze() == frozen
-    assert Vm.thaw({"watermark_scale_factor": 9}).freeze() == Vm().freeze() | {"watermark_scale_factor": 9}
+    assert Vm.thaw({"watermark_scale_factor": 9}).freeze() == Vm().freeze() | {
+        "watermark_scale_factor": 9
+    }
 
 
 def test_per_cpu_lists_freeze_and_thaw():

@@ -179,7 +179,7 @@ def test_single_pages_stop_at_the_mark_of_their_rights(gfp, left):
 
 
 def test_first_attempt_is_at_the_low_mark_then_the_min_mark_decides():
-    kernel, zone = bounded([100, 150, 190])
+    kernel, _ = bounded([100, 150, 190])
     kernel.record()
     slow = []
     for _ in range(100):
@@ -283,8 +283,10 @@ def test_nofragment_gives_way_when_all_zones_refuse():
     only_movable_pieces(kernel, normal)
     for zone in (dma, dma32):
         zone.watermark[:3] = [zone.managed] * 3
+    kernel.record()
     assert kernel.page_zone(kernel.alloc_pages("GFP_KERNEL")) is normal
     assert normal.watermark_boost > 0
+    assert all(reason.key != "slowpath" for reason in kernel.why().reasons)
 
 
 def test_nofragment_gives_way_before_another_node_is_asked():
@@ -395,27 +397,30 @@ def test_bulk_takes_what_the_list_gives():
     assert pages == [single.alloc_pages("GFP_KERNEL") for _ in range(100)]
 
 
-def test_bulk_asks_the_low_mark_for_all_pages_at_once():
+def bulk_machine(spare):
+    """Return a kernel with so many pages above the low mark of the one zone that may be used."""
     kernel = Kernel("64M", pcp=True)
-    zone = kernel.zones[1]
-    spare = 150
-    kernel.zones[0].watermark[:3] = [kernel.zones[0].managed] * 3
-    zone.watermark[MIN] = zone.watermark[LOW] = zone.watermark[HIGH] = zone.vm_stat - spare
-    assert len(kernel.alloc_pages_bulk("GFP_KERNEL", spare)) == 1  # one, the ordinary way
-    kernel = Kernel("64M", pcp=True)
-    zone = kernel.zones[1]
-    kernel.zones[0].watermark[:3] = [kernel.zones[0].managed] * 3
-    zone.watermark[MIN] = zone.watermark[LOW] = zone.watermark[HIGH] = zone.vm_stat - spare
-    assert len(kernel.alloc_pages_bulk("GFP_KERNEL", spare - 1)) == spare - 1
+    dma, zone = kernel.zones
+    dma.watermark[:3] = [dma.managed] * 3
+    zone.watermark[MIN], zone.watermark[LOW] = 10, zone.vm_stat - spare
+    zone.watermark[HIGH] = zone.watermark[LOW] + 10
+    return kernel, zone
+
+
+@pytest.mark.parametrize(("wanted", "got"), [(149, 149), (150, 1), (151, 1)])
+def test_bulk_asks_the_low_mark_for_all_pages_at_once(wanted, got):
+    kernel, _ = bulk_machine(spare=150)
+    # where it says no, one page is asked for the ordinary way
+    assert len(kernel.alloc_pages_bulk("GFP_KERNEL", wanted)) == got
 
 
 def test_bulk_counts_a_boost():
-    kernel = Kernel("64M", pcp=True)
-    zone = kernel.zones[1]
-    kernel.zones[0].watermark[:3] = [kernel.zones[0].managed] * 3
-    zone.watermark[MIN] = zone.watermark[LOW] = zone.watermark[HIGH] = zone.vm_stat - 150
+    kernel, zone = bulk_machine(spare=150)
     zone.watermark_boost = 60
-    assert len(kernel.alloc_pages_bulk("GFP_KERNEL", 100)) == 1
+    assert len(kernel.alloc_pages_bulk("GFP_KERNEL", 90)) == 1
+    kernel, zone = bulk_machine(spare=150)
+    zone.watermark_boost = 60
+    assert len(kernel.alloc_pages_bulk("GFP_KERNEL", 89)) == 89
 
 
 def test_bulk_uses_local_zones_only():

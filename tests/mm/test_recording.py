@@ -42,11 +42,15 @@ def test_page_column_of_a_start():
     assert set(kinds) == {
         Kind.TAIL, Kind.FREE, Kind.PCP, Kind.UNMOVABLE, Kind.MOVABLE, Kind.RECLAIMABLE,
     }  # fmt: skip
-    used = next(pfn for pfn in range(zone.start_pfn, zone.end_pfn) if snapshot.page(pfn).kind.allocated)
+    used = next(
+        pfn for pfn in range(zone.start_pfn, zone.end_pfn) if snapshot.page(pfn).kind.allocated
+    )
     assert snapshot.page(used).owner == "before the recording"
 
 
-@pytest.mark.parametrize("name", ["fix01_split", "nb01_exhaust_order0", "bulk01_order", "numa01_local_then_remote"])
+@pytest.mark.parametrize(
+    "name", ["fix01_split", "nb01_exhaust_order0", "bulk01_order", "numa01_local_then_remote"]
+)
 def test_settings_of_a_start(name):
     trace = load_recording(TRACES / f"{name}.json.gz")
     settings = start_snapshot(trace).settings

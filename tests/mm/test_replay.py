@@ -14,7 +14,12 @@ TRACE = load_recording(TRACES / "fix02_merge_forward.json.gz")
 
 def test_result_counts():
     result = play_trace(TRACE)
-    assert (result.results, result.snapshots, result.mismatches, result.needs) == ((16, 16), (4, 4), (), "")
+    assert (result.results, result.snapshots, result.mismatches, result.needs) == (
+        (16, 16),
+        (4, 4),
+        (),
+        "",
+    )
     assert result.ok
 
 
