@@ -62,7 +62,7 @@ class Kind(IntEnum):
 
 
 class Event(NamedTuple):
-    """One tracepoint hit. `fields` keeps the tracepoint's own field names and order."""
+    """One tracepoint hit: the tracepoint's own fields in their order, but for addresses."""
 
     seq: int
     name: str

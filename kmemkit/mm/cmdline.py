@@ -37,7 +37,7 @@ def parse_size(size: str | int) -> int:
     number = size
     if isinstance(size, str):
         match = re.fullmatch(
-            r"\s*(0x[0-9a-f]{1,16}|\d{1,20})\s*([KMGT]?)(i?B)?\s*", size, re.IGNORECASE
+            r"\s*(0x[0-9a-f]{1,16}|\d{1,20})\s*([KMGT]?)(i?B)?\s*", size, re.IGNORECASE | re.ASCII
         )
         if match is None:
             raise ValueError(

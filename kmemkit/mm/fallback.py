@@ -272,9 +272,10 @@ def boost_watermark(zone: Zone) -> bool:
     """
     factor = zone.vm.watermark_boost_factor
     block = 1 << zone.pageblock_order
-    if not factor or zone.managed < 4 * block or not zone.watermark[HIGH]:
+    limit = zone.watermark[HIGH] * factor // 10000
+    if not limit or zone.managed < 4 * block:
         return False
-    limit = max(block, zone.watermark[HIGH] * factor // 10000)
+    limit = max(block, limit)
     boost = min(zone.watermark_boost + block, limit)
     if zone.trace is not None and boost != zone.watermark_boost:
         zone.trace.note("boost", was=zone.watermark_boost, now=boost, limit=limit)

@@ -62,7 +62,8 @@ LEDGER = (
         "boot reservations",
         "Firmware, kernel image, initrd and early allocations take what this boot happens to need.",
         "A PC with a fixed model: the first MiB, 9780 pages of kernel image at 16 MiB, the mem_map "
-        "at the top of each node, 128 KiB of firmware tables below the PCI hole.",
+        "at the top of each node, 128 KiB of firmware tables below the PCI hole and, with memory "
+        "above 4 GiB, 64 MiB of bounce buffers (swiotlb) below it.",
         "Zones and their present pages come out as recorded; managed is close, not equal.",
         "none",
         "kmemkit.mm.mm_init.boot",
@@ -111,17 +112,18 @@ LEDGER = (
     Difference(
         "cpusets, memory policies, memory cgroups, ZONE_MOVABLE, HighMem, CMA",
         "They restrict where a request may look.",
-        "Not simulated; command line parameters that ask for them are refused.",
+        "Not simulated; command line parameters that ask for them are refused. __GFP_ACCOUNT "
+        "charges nothing, but keeps alloc_pages_bulk() to a page a call, as where cgroups are.",
         "They come with the lessons that need them.",
         "none",
         "kmemkit.mm.cmdline.NOT_MODELLED",
     ),
     Difference(
         "small worlds",
-        "A machine of less than 16 MiB does not boot; below 10 MiB of free memory migratetypes are "
+        "A machine of less than 80 MiB does not boot; below 10 MiB of free memory migratetypes are "
         "switched off.",
-        "64 pages and more make a world of one zone with migratetypes on, no marks, no per-CPU "
-        "lists and, below 1024 pages, smaller blocks. Kernel.scaled says which.",
+        "16 MiB boot. Below that, 64 pages and more make a world of one zone with migratetypes on, "
+        "no marks, no per-CPU lists and, below 1024 pages, smaller blocks; Kernel.scaled says so.",
         "A learner sees every page of it at once.",
         "00, 05",
         "kmemkit.mm.mm_init.SMALL_WORLD_PAGES",

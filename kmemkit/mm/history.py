@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 
 from kmemkit.snapshot import Snapshot, Step
@@ -18,14 +19,16 @@ class History:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._steps: deque[Step] = deque()
+        self._sizes: deque[int] = deque()
 
     def append(self, step: Step) -> None:
         """Add a step; drop the oldest ones beyond the limit of steps or of memory."""
         self._steps.append(step)
-        pages = max(len(step.snapshot.pages), 1)
-        most = max(2, min(self.limit, MOST_BYTES // (2 * pages)))
-        while len(self._steps) > most:
+        self._sizes.append(_bytes_of(step.snapshot))
+        total = sum(self._sizes)
+        while len(self._steps) > 2 and (len(self._steps) > self.limit or total > MOST_BYTES):
             self._steps.popleft()
+            total -= self._sizes.popleft()
 
     def cut_after(self, snapshot: Snapshot) -> bool:
         """Forget everything after the step that has this very snapshot; False if none has."""
@@ -33,9 +36,16 @@ class History:
             if step.snapshot is snapshot:
                 while len(self._steps) > index + 1:
                     self._steps.pop()
+                    self._sizes.pop()
                 return True
         return False
 
     def steps(self) -> tuple[Step, ...]:
         """Return the steps, oldest first."""
         return tuple(self._steps)
+
+
+def _bytes_of(snapshot: Snapshot) -> int:
+    """Return about how much memory a snapshot holds: its page columns and its free lists."""
+    lists = (half for zone in snapshot.zones for pair in zone._lists.values() for half in pair)
+    return len(snapshot.pages) + len(snapshot.owners) + sum(map(sys.getsizeof, lists))

@@ -78,6 +78,8 @@ class Kernel(Machine):
         self.cmdline = cmdline
         self.vm.check_pages = options.get("init_on_alloc", "1") == "1"
         self.vm.thp = options.get("transparent_hugepage", "always") != "never"
+        if pcp not in (None, True, False):
+            raise TypeError(f"pcp={pcp!r}: give True or False, or leave it out")
         pages = parse_size(ram) >> PAGE_SHIFT
         machine = boot(
             pages, nodes, cpus, self.vm,
@@ -102,7 +104,8 @@ class Kernel(Machine):
             gfp: mask, as an int or as names ("GFP_KERNEL | __GFP_ZERO").
             order: power of two of the number of pages; above the highest order the kernel warns
                 once and returns NULL.
-            nid: node to start from, by default the running CPU's (alloc_pages_node()).
+            nid: node to start from (alloc_pages_node()); None and -1 (NUMA_NO_NODE) stand for the
+                running CPU's.
             owner: a name to remember the block by, shown by views.
 
         Raises:
@@ -124,6 +127,7 @@ class Kernel(Machine):
                 return pfn
         context = self._context(gfp, nid)
         order = self._order(order)
+        self._know_owner(owner)
         names = flags.decode(context.gfp) or "0"
         return self._call(
             f"alloc_pages({names}, {order})",
@@ -160,6 +164,7 @@ class Kernel(Machine):
             context = self._context(context.gfp & ~wrong, None)
         pages = -(-nbytes >> PAGE_SHIFT)
         order = (pages - 1).bit_length()
+        self._know_owner(owner)
 
         def run() -> int | None:
             pfn = self._alloc(context, order, owner)
@@ -185,13 +190,12 @@ class Kernel(Machine):
         context = self._context(gfp, None)
         if not _is_whole(nr_pages) or nr_pages < 0:
             raise ValueError(f"nr_pages={nr_pages!r}: give a whole number of pages, 0 or more")
+        self._know_owner(owner)
 
         def run() -> list[int]:
-            self._know_owner(owner)
-            bulk = page_alloc.alloc_pages_bulk(context, nr_pages) if nr_pages > 1 else []
+            bulk = self._guarded(lambda: page_alloc.alloc_pages_bulk(self, context, nr_pages))
             for pfn in bulk:
                 self.mem_map.owner[pfn] = self.owner_names.index(owner)
-                self._trace_alloc(context, pfn, 0)
             if not bulk and nr_pages:
                 one = self._alloc(context, 0, owner)
                 bulk = [] if one is None else [one]
@@ -310,7 +314,7 @@ class Kernel(Machine):
             ) from None
         if known is None:
             mask = flags.as_mask(gfp, self.release)
-            node = self.numa_node_id() if nid is None else nid
+            node = self.numa_node_id() if nid in (None, -1) else nid
             known = page_alloc.prepare_alloc_pages(self, mask, node)
             self._contexts[key] = known
         return known
@@ -338,12 +342,10 @@ class Kernel(Machine):
             if self.trace is not None:
                 self.trace.note("order_too_high", order=order, most=self._max_order)
             return None
-        self._know_owner(owner)
         pfn = self._guarded(lambda: page_alloc.alloc_pages(self, context, order))
-        if pfn is None:
-            return None
-        self.mem_map.owner[pfn] = self.owner_names.index(owner)
-        self._trace_alloc(context, pfn, order)
+        if pfn is not None:
+            self.mem_map.owner[pfn] = self.owner_names.index(owner)
+        self._trace_alloc(context, pfn or 0, order)
         return pfn
 
     def _know_owner(self, owner: str) -> None:
@@ -371,8 +373,6 @@ class Kernel(Machine):
         zone = self.page_zone(pfn)
         if pfn + (1 << order) > self.mem_map.pages:
             self._pfn(self.mem_map.pages)  # the first page that is not there
-        if self.trace is not None:
-            self.trace.event("mm_page_free", pfn=f"{pfn:#x}", order=order)
         try:
             page_check.free_pages(self, zone, pfn, order)
         except KeyError:

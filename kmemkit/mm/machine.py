@@ -25,6 +25,11 @@ __all__ = ("Machine",)
 T = TypeVar("T")
 
 
+def _check_snapshot(snapshot: object) -> None:
+    if not isinstance(snapshot, Snapshot):
+        raise TypeError(f"{snapshot!r} is not a snapshot; give what snapshot() returned")
+
+
 class Machine:
     """Everything a simulated kernel is and remembers, without the calls that allocate."""
 
@@ -80,6 +85,7 @@ class Machine:
             "nodes": self.nr_nodes,
             "cpus": self.nr_cpus,
             "cpu": self._cpu,
+            "comm": self.comm,
             "cmdline": self.cmdline,
             "compound": frozenset(self.mem_map.compound),
             "dmesg": tuple(self._dmesg),
@@ -100,17 +106,19 @@ class Machine:
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot) -> Self:
         """Return an independent machine in the state of a snapshot; nothing records in it yet."""
+        _check_snapshot(snapshot)
         kernel = cls.__new__(cls)
-        settings: Mapping[str, Any] = snapshot.settings
-        kernel._prepare(snapshot.release, settings.get("nodes", 1), settings.get("cpus", 1))
+        kernel._prepare(snapshot.release, 1, 1)
         kernel._load(snapshot)
         return kernel
 
     def _load(self, snapshot: Snapshot) -> None:
         """Put the machine into the state of a snapshot."""
         settings: Mapping[str, Any] = snapshot.settings
+        self.release = snapshot.release
+        self.nr_nodes, self.nr_cpus = settings.get("nodes", 1), settings.get("cpus", 1)
         self.vm = Vm.thaw(settings.get("vm", {}))
-        self.cmdline = settings.get("cmdline", "")
+        self.comm, self.cmdline = settings.get("comm", self.comm), settings.get("cmdline", "")
         self.scaled, self._seq = snapshot.scaled, snapshot.seq
         self.owner_names = list(snapshot.owner_names)
         self._dmesg = deque(settings.get("dmesg", ()), maxlen=2000)
@@ -145,11 +153,12 @@ class Machine:
         return self.from_snapshot(self.snapshot())
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Go to the state of a snapshot of this machine.
+        """Go to the state of a snapshot, of this machine or of another.
 
         If the snapshot stands in the history, what came after it is forgotten; otherwise the
         history goes on with a step called "restore".
         """
+        _check_snapshot(snapshot)
         self._load(snapshot)
         history = self._history
         if history is not None and not history.cut_after(snapshot):
@@ -160,8 +169,10 @@ class Machine:
         """Keep events, reasons and a snapshot after each call from here on, `limit` calls at most.
 
         Raises:
-            ValueError: limit below 1.
+            TypeError: limit is no whole number. ValueError: limit below 1.
         """
+        if type(limit) is not int:
+            raise TypeError(f"limit={limit!r}: give a whole number of steps")
         if limit < 1:
             raise ValueError(f"limit={limit}: keep at least one step")
         self.trace = Trace()
@@ -234,6 +245,8 @@ class Machine:
 
     @cpu.setter
     def cpu(self, cpu: int) -> None:
+        if type(cpu) is not int:
+            raise TypeError(f"cpu={cpu!r}: give the number of a CPU, 0 to {self.nr_cpus - 1}")
         if not 0 <= cpu < self.nr_cpus:
             raise ValueError(f"cpu={cpu}: this machine has CPUs 0 to {self.nr_cpus - 1}")
         self._cpu = cpu
@@ -253,7 +266,7 @@ class Machine:
         """
         if (nid, this_node) not in self._zonelists:
             nodes = sorted({node for node, _ in self._zonelists})
-            raise ValueError(f"node {nid}: this machine has memory on nodes {nodes}")
+            raise ValueError(f"node {nid!r}: this machine has memory on nodes {nodes}")
         return self._zonelists[nid, this_node]
 
     def printk(self, line: str) -> None:

@@ -27,6 +27,7 @@ from kmemkit.mm.mmzone import (
     MIGRATE_MOVABLE,
     MIGRATE_TYPES,
     MIN,
+    NO_PAGEBLOCK,
     PAGEBLOCK_ORDER,
     PROMO,
     RESERVED,
@@ -34,7 +35,7 @@ from kmemkit.mm.mmzone import (
     Vm,
     Zone,
 )
-from kmemkit.mm.pcp import zone_set_pageset_high_and_batch
+from kmemkit.mm.pcp import setup_pcp_cacheinfo, zone_set_pageset_high_and_batch
 from kmemkit.strings import text
 
 __all__ = (
@@ -42,6 +43,7 @@ __all__ = (
     "boot",
     "init_per_zone_wmark_min",
     "memblock_free_range",
+    "refresh_zone_stat_thresholds",
     "set_recommended_min_free_kbytes",
     "setup_per_zone_lowmem_reserve",
     "setup_per_zone_wmarks",
@@ -60,6 +62,8 @@ PCI_HOLE_NEEDED = 917504  # 3.5 GiB
 FIRMWARE_PAGES = 32
 KERNEL_IMAGE_START = 4096  # 16 MiB
 KERNEL_IMAGE_PAGES = 9780
+#: With RAM above 4 GiB, 64 MiB below it are kept for devices that reach no further (swiotlb).
+SWIOTLB_PAGES = 16384
 #: sizeof(struct page) is 64 bytes: one page of mem_map describes 64 pages.
 PAGES_PER_MEMMAP_PAGE = 64
 LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "Movable": 0}
@@ -106,18 +110,19 @@ def boot(
     order, block = _geometry(pages, max_order, pageblock_order)
     build = _small_world if small else _real_layout
     machine = build(pages, nodes, cpus, vm, order, block)
-    for zone in machine.zones:
-        zone.stat_threshold = calculate_normal_threshold(zone, cpus) if not small else 0
     _mobility_grouping(vm, machine.zones, small)
     if small:
         vm.min_free_kbytes = 0
         setup_per_zone_wmarks(vm, machine.zones)
     else:
         init_per_zone_wmark_min(vm, machine.zones)
+        _hugepage_init(vm, machine.zones)
         set_recommended_min_free_kbytes(vm, machine.zones)
+        refresh_zone_stat_thresholds(machine.zones, cpus)
     if not small if pcp is None else pcp:
         for zone in machine.zones:
             zone_set_pageset_high_and_batch(zone, cpus_of_node(zone.nid, cpus, nodes) or cpus)
+            setup_pcp_cacheinfo(zone)
     machine.scaled = _what_is_scaled(machine, small, pcp)
     return machine
 
@@ -168,7 +173,13 @@ def _real_layout(
     mem_map = MemMap(ranges[-1][1], pageblock_order)
     for low, high in _without([(0, ranges[-1][1])], ranges):
         mem_map.page[low:high] = bytes([HOLE]) * (high - low)
+        first, last = -(-low >> pageblock_order), high >> pageblock_order
+        mem_map.pageblock[first:last] = bytes([NO_PAGEBLOCK]) * (last - first)
     zones = []
+    keep = [(0, 256), (KERNEL_IMAGE_START, KERNEL_IMAGE_START + KERNEL_IMAGE_PAGES)]
+    if ranges[-1][1] > DMA32_END:
+        low_end = ranges[-2][1]
+        keep.append((low_end - SWIOTLB_PAGES, low_end))
     for nid, node_ranges in enumerate(_split_nodes(ranges, pages, nodes)):
         for idx, name, low, high in (
             (0, "DMA", 1, DMA_END),
@@ -186,7 +197,7 @@ def _real_layout(
             )  # fmt: skip
             zone.present = sum(b - a for a, b in inside)
             zones.append(zone)
-        _free_node(zones, nid, node_ranges)
+        _free_node(zones, nid, node_ranges, keep)
     return Layout(mem_map, zones, ())
 
 
@@ -218,15 +229,14 @@ def _clip(ranges: list[tuple[int, int]], low: int, high: int) -> list[tuple[int,
     return [(a, b) for a, b in clipped if a < b]
 
 
-def _free_node(zones: list[Zone], nid: int, ranges: list[tuple[int, int]]) -> None:
-    """Hand one node's memory to its zones, less what boot keeps: first MiB, image, mem_map."""
+def _free_node(
+    zones: list[Zone], nid: int, ranges: list[tuple[int, int]], keep: list[tuple[int, int]]
+) -> None:
+    """Hand one node's memory to its zones, less the ranges boot keeps, and the node's mem_map."""
     memmap = sum(b - a for a, b in ranges) // PAGES_PER_MEMMAP_PAGE
-    keep = [(0, 256)]
-    if ranges[0][0] < KERNEL_IMAGE_START:
-        keep.append((KERNEL_IMAGE_START, KERNEL_IMAGE_START + KERNEL_IMAGE_PAGES))
     # memblock allocates from the top down: the mem_map lies at the end of the node's memory
     top = ranges[-1][1]
-    keep.append((max(top - memmap, ranges[-1][0]), top))
+    keep = [*keep, (max(top - memmap, ranges[-1][0]), top)]
     for zone in zones:
         if zone.nid == nid:
             inside = _clip(ranges, zone.start_pfn, zone.end_pfn)
@@ -298,12 +308,15 @@ def init_per_zone_wmark_min(vm: Vm, zones: list[Zone]) -> None:
     setup_per_zone_lowmem_reserve(zones)
 
 
-def set_recommended_min_free_kbytes(vm: Vm, zones: list[Zone]) -> None:
-    """Raise min_free_kbytes so that huge pages find whole pageblocks (mm/khugepaged.c, same name).
+def _hugepage_init(vm: Vm, zones: list[Zone]) -> None:
+    """Switch transparent huge pages off below 512 MiB (mm/huge_memory.c hugepage_init())."""
+    if sum(zone.managed for zone in zones) < 512 << 8:
+        vm.thp = False
 
-    Transparent huge pages are off by themselves on a machine of less than 512 MiB.
-    """
-    if not vm.thp or sum(zone.present for zone in zones) < 512 << 8:
+
+def set_recommended_min_free_kbytes(vm: Vm, zones: list[Zone]) -> None:
+    """Raise min_free_kbytes so that huge pages find whole pageblocks (mm/khugepaged.c)."""
+    if not vm.thp:
         return
     populated = sum(1 for zone in zones if zone.present and zone.idx <= 2)
     block = 1 << PAGEBLOCK_ORDER
@@ -352,6 +365,18 @@ def calculate_normal_threshold(zone: Zone, cpus: int) -> int:
     """Return how many pages of change a CPU may keep to itself (mm/vmstat.c, same name)."""
     size_class = (zone.managed >> 15).bit_length()
     return min(125, 2 * cpus.bit_length() * (1 + size_class))
+
+
+def refresh_zone_stat_thresholds(zones: list[Zone], cpus: int) -> None:
+    """Set how far the CPUs' counts may drift, and where kswapd must add them up (mm/vmstat.c).
+
+    It must where they could hide that a zone which looks to be above low is below min.
+    """
+    for zone in zones:
+        zone.stat_threshold = calculate_normal_threshold(zone, cpus)
+        drift = cpus * zone.stat_threshold
+        if drift > zone.watermark[LOW] - zone.watermark[MIN]:
+            zone.percpu_drift_mark = zone.watermark[HIGH] + zone.watermark_boost + drift
 
 
 def _mobility_grouping(vm: Vm, zones: list[Zone], small: bool) -> None:

@@ -30,6 +30,7 @@ from kmemkit.mm.mmzone import (
     ALLOCATED,
     HIGH,
     MIGRATE_HIGHATOMIC,
+    MIGRATE_PCPTYPES,
     MIGRATE_UNMOVABLE,
     ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK,
@@ -123,6 +124,8 @@ def __alloc_pages_slowpath(kernel: Kernel, context: AllocContext, order: int) ->
     pfn = get_page_from_freelist(kernel, context, order, alloc_flags)
     if pfn is not None:
         return pfn
+    if alloc_flags & ALLOC_KSWAPD:  # again: it may have gone back to sleep
+        wake_all_kswapds(kernel, context, order)
     if gfp & flags.__GFP_MEMALLOC and not gfp & flags.__GFP_NOMEMALLOC:
         alloc_flags = ALLOC_NO_WATERMARKS | alloc_flags & ALLOC_KSWAPD
     pfn = get_page_from_freelist(kernel, context, order, alloc_flags)
@@ -231,21 +234,24 @@ def rmqueue(
 
     Linux: mm/page_alloc.c rmqueue(). Pages whose state is bad are reported and dropped on the way.
     """
+    # Both mobility hints at once make a type that has no per-CPU list; Linux would misread another
+    typed = migratetype < MIGRATE_PCPTYPES
+    suspicious = zone.mem_map.refcount
     pfn = None
-    while pfn is None:
-        if pcp_allowed_order(order):
-            pfn = rmqueue_pcplist(zone, order, migratetype, alloc_flags)
-        if pfn is None:
+    if typed and pcp_allowed_order(order):
+        pfn = rmqueue_pcplist(zone, order, migratetype, alloc_flags)
+        while pfn is not None and suspicious and not check_new_pages(kernel, zone, pfn, order):
+            pfn = __rmqueue_pcplist(zone, order, migratetype, alloc_flags)
+    if pfn is None:
+        pfn = _rmqueue_buddy(zone, order, migratetype, alloc_flags)
+        while pfn is not None and suspicious and not check_new_pages(kernel, zone, pfn, order):
             pfn = _rmqueue_buddy(zone, order, migratetype, alloc_flags)
-        if pfn is None:
-            return None
-        if zone.mem_map.refcount and not check_new_pages(kernel, zone, pfn, order):
-            pfn = None
-    zone.page[pfn] = ALLOCATED + (migratetype << 4) | order
+    if pfn is not None:
+        zone.page[pfn] = ALLOCATED + (migratetype << 4 if typed else 0) | order
     if alloc_flags & ALLOC_KSWAPD and zone.flags & ZONE_BOOSTED_WATERMARK:
         zone.flags &= ~ZONE_BOOSTED_WATERMARK
         if zone.trace is not None:
-            zone.trace.event("mm_vmscan_wakeup_kswapd", nid=zone.nid, order=0, gfp_flags="0")
+            zone.trace.event("mm_vmscan_wakeup_kswapd", nid=zone.nid, order=0, gfp_flags="none")
     return pfn
 
 
@@ -264,12 +270,16 @@ def _rmqueue_buddy(zone: Zone, order: int, migratetype: int, alloc_flags: int) -
     return pfn
 
 
-def alloc_pages_bulk(context: AllocContext, count: int) -> list[int]:
+def alloc_pages_bulk(kernel: Kernel, context: AllocContext, count: int) -> list[int]:
     """Take up to `count` single pages at once from one zone's per-CPU list; maybe none.
 
     Linux: mm/page_alloc.c alloc_pages_bulk_noprof(). Looks at the preferred node's zones only, and
-    asks the low mark for all pages at once.
+    asks the low mark for all pages at once. A single page is not taken in bulk, nor are pages
+    charged to a memory cgroup (__GFP_ACCOUNT).
     """
+    account = context.gfp & flags.__GFP_ACCOUNT
+    if count < 2 or account or context.migratetype >= MIGRATE_PCPTYPES:
+        return []
     for zone in context.zonelist:
         if zone.nid != context.zonelist[0].nid:
             return []
@@ -283,6 +293,8 @@ def alloc_pages_bulk(context: AllocContext, count: int) -> list[int]:
         pfn = __rmqueue_pcplist(zone, 0, context.migratetype, context.alloc_flags)
         if pfn is None:
             break
+        if zone.mem_map.refcount and not check_new_pages(kernel, zone, pfn, 0):
+            continue
         zone.page[pfn] = ALLOCATED + (context.migratetype << 4)
         pages.append(pfn)
     return pages

@@ -1,10 +1,9 @@
 """Reference counts and page state: what the kernel notices when somebody frees the wrong thing.
 
-`Kernel.free_pages()` frees through free_pages() here;
-`page_alloc.rmqueue()` asks check_new_pages().
-Nothing on the free path knows the order a block was allocated with: a wrong order frees too little
-or too much, silently. What is noticed is noticed at the next free or allocation of a page whose
-count is off, and only if the kernel looks at all (it does with init_on_alloc=1, Debian's default).
+`Kernel.free_pages()` frees through free_pages() here, `page_alloc` asks check_new_pages(). Nothing
+on the free path knows the order a block was allocated with: a wrong order frees too little or too
+much, silently. What is noticed is noticed at the next free or allocation of a page whose count is
+off, and only if the kernel looks at all (it does with init_on_alloc=1, Debian's default).
 
 Only differences from the normal count are stored (mem_map.refcount), so a correct program pays
 nothing. Reports have the kernel's wording, without addresses and back traces.
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 from kmemkit.mm.buddy import free_one_page
 from kmemkit.mm.mmzone import ALLOCATED, FREE, LEAKED, RESERVED, MemMap, Zone
 from kmemkit.mm.pcp import free_unref_page
+from kmemkit.mm.trace import Trace
 
 if TYPE_CHECKING:
     from kmemkit.mm.kernel import Kernel
@@ -38,6 +38,8 @@ def free_pages(kernel: Kernel, zone: Zone, pfn: int, order: int) -> None:
     byte = zone.page[pfn]
     if byte >= ALLOCATED and byte & 15 == order and not mem_map.refcount:
         mem_map.compound.discard(pfn)
+        if zone.trace is not None:
+            _trace_free(zone.trace, pfn, order)
         free_unref_page(zone, pfn, order)
         return
     last = mem_map.page_count(pfn) == 1
@@ -104,12 +106,19 @@ def _leave_rest(zone: Zone, pfn: int, order: int) -> None:
     zone.page[pfn] = zone.page[pfn] & 0xF0 | min(order, allocated)
 
 
+def _trace_free(trace: Trace, pfn: int, order: int) -> None:
+    """Record that nobody holds a block any more (mm_page_free)."""
+    trace.event("mm_page_free", pfn=f"{pfn:#x}", order=order)
+
+
 def free_pages_prepare(kernel: Kernel, zone: Zone, pfn: int, order: int) -> bool:
     """Look at every page about to be freed; return whether the block may go on a free list.
 
     Linux: mm/page_alloc.c free_pages_prepare(). One bad page and the whole block is dropped: it
     leaks, which is kinder than handing it out twice.
     """
+    if zone.trace is not None:
+        _trace_free(zone.trace, pfn, order)
     if not kernel.vm.check_pages:
         return True
     good = True

@@ -11,6 +11,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -77,10 +78,13 @@ def start_snapshot(recording: str | PathLike[str] | Mapping[str, Any]) -> Snapsh
     their pageblock's type, owned by "before the recording".
 
     Raises:
-        ValueError: not a trace; the message names what is missing or wrong.
+        TypeError: neither a path nor a mapping. ValueError: not a trace; the message names what is
+            missing or wrong.
     """
-    if not isinstance(recording, Mapping):
+    if isinstance(recording, str | PathLike):
         recording = load_recording(recording)
+    if not isinstance(recording, Mapping):
+        raise TypeError(f"{recording!r} is not a recording; give a file's path or its contents")
     check_trace(recording)
     try:
         return _snapshot(recording)
@@ -172,9 +176,9 @@ def _zone(z: Mapping[str, Any]) -> ZoneSnapshot:
     pcps = [
         _pcp(pcp) for _, pcp in sorted(z.get("pcps", {}).items(), key=lambda item: int(item[0]))
     ]
-    if pcps:
-        # one CPU made the recording, so all that is not folded yet is its own
-        pcps[0] = PcpSnapshot(**{**_fields(pcps[0]), "stat_diff": z["free"] - z["free_est"]})
+    pcps = pcps or [PcpSnapshot()]
+    # one CPU made the recording, so all that is not folded yet is its own
+    pcps[0] = replace(pcps[0], stat_diff=z["free"] - z["free_est"])
     return ZoneSnapshot(
         nid=z["nid"], idx=z["idx"], name=z["name"], start_pfn=z["start"], spanned=z["spanned"],
         present=z["present"], managed=z["managed"], free_est=z["free_est"], min=z["min"],
@@ -182,13 +186,9 @@ def _zone(z: Mapping[str, Any]) -> ZoneSnapshot:
         nr_reserved_highatomic=z["hiat"], nr_free_highatomic=z["hiatfree"], flags=z["flags"],
         stat_threshold=z["thr"], percpu_drift_mark=z["drift"], lowmem_reserve=tuple(z["reserve"]),
         max_order=10, pageblock_order=PAGEBLOCK_ORDER, pageblocks=blocks, movable={int(block): pages
-        for block, pages in z["movable"].items()}, pcps=tuple(pcps) or (PcpSnapshot(),),
+        for block, pages in z["movable"].items()}, pcps=tuple(pcps),
         _lists=lists,
     )  # fmt: skip
-
-
-def _fields(pcp: PcpSnapshot) -> dict[str, Any]:
-    return {name: getattr(pcp, name) for name in PcpSnapshot.__slots__}
 
 
 def _pcp(p: Mapping[str, Any]) -> PcpSnapshot:

@@ -181,7 +181,10 @@ def play_trace(recording: Mapping[str, Any]) -> TraceResult:
         except _NotModelled as missing:
             needs = str(missing)
             break
-        except (KernelBug, Oops, *_MALFORMED) as error:
+        except (KernelBug, Oops) as error:
+            mismatches.append(Mismatch(f"op {number} {op}", recorded, str(error).splitlines()[0]))
+            break
+        except _MALFORMED as error:
             raise ValueError(f"recording: op {number} {str(op)[:80]}: {error}") from None
         matched[op[0] == "snap"] += not found
         where = f"op {number} {op}"

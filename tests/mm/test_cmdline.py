@@ -63,3 +63,9 @@ def test_value_that_is_not_possible(word):
     name = word.partition("=")[0]
     with pytest.raises(ValueError, match=f"'{word}': {name} takes one of {SUPPORTED[name][0]}, "):
         parse_cmdline(word)
+
+
+@pytest.mark.parametrize("size", ["\uff14M", "64\u212a"])
+def test_digits_and_suffixes_are_ascii(size):
+    with pytest.raises(ValueError, match="is not a size"):
+        parse_size(size)

@@ -190,6 +190,15 @@ def test_pageblock_that_reaches_beyond_the_zone_is_not_claimed(start):
     assert list(zone.pageblock) == [M, M, M, M]
 
 
+@pytest.mark.parametrize("pageblock", [2, 3])
+def test_first_and_last_pageblock_of_a_zone_are_claimed_like_any_other(pageblock):
+    zone = a_zone(pages=2 * BLOCK, start=2 * BLOCK)
+    pfn = pageblock * BLOCK
+    free(zone, (pfn, 8))
+    assert try_to_claim_block(zone, pfn, 8, 0, U, M, 0) == pfn
+    assert zone.pageblock[pageblock] == U
+
+
 def test_claim_goes_on_to_smaller_blocks_where_a_pageblock_is_refused():
     zone = a_zone()
     zone.movable.update({1: 400})
@@ -280,6 +289,14 @@ def test_batch_that_had_to_steal_goes_on_stealing():
     free(zone, (0, 0), (2 * BLOCK, 9))
     assert __rmqueue(zone, 0, U, 0, mode) == (BLOCK + 1, RMQUEUE_STEAL)
     assert __rmqueue(zone, 0, U, 0) == (0, RMQUEUE_NORMAL)
+
+
+@pytest.mark.parametrize("order", [9, 10])
+def test_batch_that_steals_takes_from_whole_pageblocks_too(order):
+    zone = a_zone()
+    free(zone, (1024, order))
+    assert __rmqueue(zone, 0, U, 0, RMQUEUE_STEAL) == (1024, RMQUEUE_STEAL)
+    assert set(zone.pageblock) == {M}
 
 
 # -- boost ----------------------------------------------------------------------------------------
@@ -419,8 +436,9 @@ def test_unreserve_of_whole_pageblocks(order):
         zone.pageblock[pageblock] = MIGRATE_HIGHATOMIC
     free(zone, (1024, order))
     zone.nr_reserved_highatomic = 1536
-    assert unreserve_highatomic_pageblock([zone], U, force=False)
-    assert lists(zone) == {(order, U): (1024,)}
+    assert unreserve_highatomic_pageblock([zone], R, force=False)
+    assert lists(zone) == {(order, R): (1024,)}
+    assert zone.free_pages == pages
     assert (zone.nr_reserved_highatomic, zone.nr_free_highatomic) == (1536 - pages, 0)
     assert MIGRATE_HIGHATOMIC not in zone.pageblock
 
@@ -430,3 +448,13 @@ def test_unreserve_with_nothing_free_gives_nothing_back():
     reserve_highatomic_pageblock(zone, 0)
     assert not unreserve_highatomic_pageblock([zone], U, force=True)
     assert zone.nr_reserved_highatomic == 512
+
+
+def test_no_boost_where_the_factor_gives_no_page():
+    zone = boostable(high=50)
+    zone.vm.watermark_boost_factor = 199  # 50 * 199 / 10000 is less than one page
+    assert not boost_watermark(zone)
+    assert zone.watermark_boost == 0
+    zone.vm.watermark_boost_factor = 200
+    assert boost_watermark(zone)
+    assert zone.watermark_boost == 512

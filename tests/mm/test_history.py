@@ -25,7 +25,7 @@ def test_the_oldest_steps_are_dropped():
 
 
 def test_memory_bounds_it_too(monkeypatch):
-    monkeypatch.setattr(history, "MOST_BYTES", 2 * 4 * 1024)
+    monkeypatch.setattr(history, "MOST_BYTES", 10_000)
     record = History(100)
     for number in range(9):
         record.append(a_step(number, pages=1024))
@@ -146,3 +146,28 @@ def test_recording_anew_and_stopping():
     kernel.stop_recording()
     kernel.alloc_pages("GFP_KERNEL")
     assert (kernel.history, kernel.events) == ((), ())
+
+
+def test_free_lists_count_as_memory(monkeypatch):
+    monkeypatch.setattr(history, "MOST_BYTES", 1 << 20)
+    kernel = Kernel("8M")
+    for pfn in [kernel.alloc_pages("GFP_KERNEL") for _ in range(2048)][::2]:
+        kernel.free_pages(pfn)
+    kernel.record()
+    for _ in range(40):
+        kernel.alloc_pages("GFP_KERNEL")
+    # 4 kB of columns each, but a list of 1024 pages as well
+    assert 2 < len(kernel.history) < 30
+
+
+def test_a_mistaken_owner_is_no_step():
+    kernel = Kernel("256K")
+    kernel.record()
+    for call in (
+        lambda: kernel.alloc_pages("GFP_KERNEL", 0, owner=5),
+        lambda: kernel.alloc_pages_exact(4096, "GFP_KERNEL", owner=5),
+        lambda: kernel.alloc_pages_bulk("GFP_KERNEL", 2, owner=5),
+    ):
+        with pytest.raises(TypeError, match="owner=5: give a name as text"):
+            call()
+    assert [step.call for step in kernel.history] == ["start"]

@@ -309,3 +309,13 @@ def test_owner_that_is_no_name(owner):
         with pytest.raises(TypeError, match="give a name as text"):
             kernel.alloc_pages("GFP_KERNEL", owner=owner)
     assert kernel.snapshot().pages == before.pages
+
+
+def test_numa_no_node_is_the_running_cpus_node():
+    kernel = Kernel("4G", nodes=2, cpus=2)
+    kernel.cpu = 1
+    assert kernel.alloc_pages("GFP_KERNEL", nid=-1) >= 1 << 19
+    assert kernel.alloc_pages("GFP_KERNEL", nid=-1) >= 1 << 19
+    for nid in (2, -2, "0", None.__class__):
+        with pytest.raises(ValueError, match="this machine has memory on nodes"):
+            kernel.alloc_pages("GFP_KERNEL", nid=nid)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from kmemkit import Kernel
+from kmemkit.mm.errors import Oops
 from kmemkit.snapshot import Kind
 
 KINDS = [
@@ -151,12 +152,12 @@ def test_listeners_hear_every_call_after_it_is_done():
 def test_listener_hears_a_call_that_ends_badly():
     kernel, heard = Kernel("1M"), []
     kernel.listeners.append(lambda: heard.append(1))
-    with pytest.raises(TypeError):
-        kernel.alloc_pages("GFP_KERNEL", owner=3)
+    with pytest.raises(Oops):
+        kernel.free_pages(0, 9)  # reaches beyond the machine
     assert heard == [1]
     kernel.record()
-    with pytest.raises(TypeError):
-        kernel.alloc_pages("GFP_KERNEL", owner=3)
+    with pytest.raises(Oops):
+        kernel.free_pages(0, 9)
     assert (kernel.history[-1].result, kernel.history[-1].ok) == ("BUG", False)
 
 
@@ -223,7 +224,7 @@ def test_cpu_that_is_not_there(cpu):
     assert kernel.cpu == 0
 
 
-@pytest.mark.parametrize("nid", [-1, 2, 7])
+@pytest.mark.parametrize("nid", [-2, 2, 7])
 def test_node_that_is_not_there(nid):
     kernel = Kernel("4G", nodes=2, cpus=2)
     with pytest.raises(ValueError, match=rf"node {nid}: this machine has memory on nodes \[0, 1\]"):
@@ -246,3 +247,37 @@ def test_kinds_of_a_used_machine():
     snapshot = used(ram="1M").snapshot()
     kinds = {Kind(byte >> 4) for byte in snapshot.pages}
     assert kinds == {Kind.TAIL, Kind.FREE, Kind.LEAKED, Kind.UNMOVABLE}
+
+
+def test_restore_takes_nodes_and_cpus_along():
+    kernel = Kernel("64M")
+    other = Kernel("4G", nodes=2, cpus=2)
+    other.cpu, other.comm = 1, "insmod"
+    kernel.restore(other.snapshot())
+    assert (kernel.nr_nodes, kernel.nr_cpus, kernel.cpu, kernel.comm) == (2, 2, 1, "insmod")
+    assert kernel.alloc_pages("GFP_KERNEL") == other.alloc_pages("GFP_KERNEL") >= 1 << 19
+    kernel.restore(Kernel("256K").snapshot())
+    assert (kernel.nr_nodes, kernel.nr_cpus, kernel.cpu) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda k: k.restore(None),
+        lambda k: k.restore(5),
+        lambda k: Kernel.from_snapshot("x"),
+        lambda k: Kernel.from_recording(5),
+        lambda k: k.record("x"),
+        lambda k: k.record(1.5),
+        lambda k: setattr(k, "cpu", "x"),
+        lambda k: setattr(k, "cpu", 0.5),
+        lambda k: Kernel("1M", pcp="yes"),
+    ],
+)
+def test_what_is_no_such_thing_is_a_type_error_that_says_so(call):
+    kernel = Kernel("256K")
+    before = kernel.snapshot()
+    with pytest.raises(TypeError, match=r"give|True or False"):
+        call(kernel)
+    assert kernel.snapshot() == before
+    assert kernel.history == ()

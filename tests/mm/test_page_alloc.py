@@ -5,6 +5,7 @@ import pytest
 from kmemkit import Kernel
 from kmemkit import gfp as flags
 from kmemkit.mm import internal
+from kmemkit.mm.fallback import reserve_highatomic_pageblock
 from kmemkit.mm.internal import (
     ALLOC_HIGHATOMIC,
     ALLOC_KSWAPD,
@@ -30,6 +31,7 @@ from kmemkit.mm.page_alloc import (
     prepare_alloc_pages,
     rmqueue,
 )
+from kmemkit.snapshot import Kind
 
 U, M, R = range(3)
 NORECLAIM = "GFP_NOWAIT"  # never sleeps, has no right to reserves
@@ -444,3 +446,64 @@ def test_bulk_from_an_empty_machine():
     assert len(kernel.alloc_pages_bulk("GFP_KERNEL", 62)) == 62
     assert len(kernel.alloc_pages_bulk("GFP_KERNEL", 9)) == 1
     assert kernel.alloc_pages_bulk("GFP_KERNEL", 9) == []
+
+
+def test_bulk_with_account_is_one_page_a_call():
+    assert len(Kernel("64M").alloc_pages_bulk("GFP_KERNEL_ACCOUNT", 10)) == 1
+
+
+def test_bulk_looks_at_pages_too():
+    kernel = Kernel("64M")
+    first = kernel.alloc_pages("GFP_KERNEL")
+    kernel.get_page(first + 1)  # that page waits on this CPU's list
+    pages = kernel.alloc_pages_bulk("GFP_KERNEL", 2)
+    assert first + 1 not in pages
+    assert f"pfn:{first + 1:05x}" in kernel.dmesg()
+
+
+# -- corners --------------------------------------------------------------------------------------
+
+
+def test_free_count_is_halved_once_however_many_pages_are_bad():
+    kernel = Kernel("64M")
+    first = kernel.alloc_pages("GFP_KERNEL")
+    kernel.get_page(first + 1)
+    pcp = kernel.page_zone(first).pcp
+    pcp.free_count = 16
+    assert kernel.alloc_pages("GFP_KERNEL") == first + 2
+    assert pcp.free_count == 8
+
+
+def test_a_request_that_gets_nothing_still_wakes_kswapd_for_a_boost():
+    kernel = Kernel("64M", pcp=False)
+    zone = kernel.zones[0]
+    zone.flags |= ZONE_BOOSTED_WATERMARK
+    zone.watermark = [0, 0, 0, 0]
+    while rmqueue(kernel, zone, 10, 1, 0) is not None:
+        pass
+    assert rmqueue(kernel, zone, 10, 1, ALLOC_KSWAPD) is None
+    assert not zone.flags & ZONE_BOOSTED_WATERMARK
+
+
+def test_both_mobility_hints_at_once_find_no_list():
+    kernel = Kernel("64M")
+    kernel.alloc_pages("GFP_KERNEL", 1)
+    assert kernel.alloc_pages("__GFP_MOVABLE|__GFP_RECLAIMABLE") is None
+    zone = kernel.zones[1]
+    zone.managed = 51_200
+    reserved = kernel.alloc_pages("GFP_KERNEL")
+    reserve_highatomic_pageblock(zone, reserved)
+    pfn = kernel.alloc_pages("__GFP_MOVABLE|__GFP_RECLAIMABLE")
+    assert kernel.snapshot().page(pfn).kind is Kind.UNMOVABLE
+
+
+def test_the_slow_path_wakes_kswapd_before_each_of_its_attempts():
+    kernel = Kernel(ram="256K")
+    while kernel.alloc_pages("GFP_KERNEL", 0) is not None:
+        pass
+    kernel.record()
+    for gfp, times in (("GFP_KERNEL", 2), ("__GFP_HIGH", 0)):
+        before = len(kernel.events)
+        assert kernel.alloc_pages(gfp, 0) is None
+        names = [event.name for event in kernel.events[before:]]
+        assert names.count("mm_vmscan_wakeup_kswapd") == times

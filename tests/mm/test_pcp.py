@@ -177,6 +177,21 @@ def test_lists_that_hold_less_than_a_batch_refill_one_by_one(order):
     assert refills(zone, order, 3) == [1, 1, 1]
 
 
+def test_lists_that_hold_just_a_batch_refill_by_the_batch():
+    assert refills(a_zone(batch=7, high_min=7, high_max=7), 0, 2) == [7, 7]
+
+
+def test_lists_that_hold_less_than_a_batch_give_back_one_page_at_a_time():
+    zone = a_zone(free=False, batch=7, high_min=6, high_max=6)
+    assert frees(zone, 8) == [1, 2, 3, 4, 5, 5, 5, 5]
+
+
+def test_lists_that_hold_just_a_batch_give_nothing_back():
+    """At most `high` less a batch is given back, and that is nothing."""
+    zone = a_zone(free=False, batch=7, high_min=7, high_max=7)
+    assert frees(zone, 9) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
 def test_lists_before_setup_refill_one_by_one():
     zone = a_zone(batch=1, high_min=0, high_max=0)
     assert refills(zone, 0, 3) == [1, 1, 1]
@@ -406,11 +421,14 @@ def test_huge_page_is_no_part_of_a_burst():
     assert not zone.pcp.flags & PCPF_PREV_FREE_HIGH_ORDER
 
 
-def test_cpu_with_a_big_cache_keeps_a_batch_through_a_burst():
+@pytest.mark.parametrize(
+    ("cache", "counts"), [(PCPF_FREE_HIGH_BATCH, [4, 8, 12, 0]), (0, [0, 0, 0, 0])]
+)
+def test_cpu_with_a_big_cache_keeps_a_batch_through_a_burst(cache, counts):
     zone = a_zone(free=False, batch=15, high_min=1000, high_max=1000)
-    zone.pcp.flags = PCPF_FREE_HIGH_BATCH | PCPF_PREV_FREE_HIGH_ORDER
+    zone.pcp.flags = cache | PCPF_PREV_FREE_HIGH_ORDER
     zone.pcp.free_count = 40
-    assert frees(zone, 4, order=2, step=16) == [4, 8, 12, 0]
+    assert frees(zone, 4, order=2, step=16) == counts
 
 
 def test_burst_gives_back_a_batch_at_most():
@@ -498,3 +516,9 @@ def test_drained_pages_merge():
     drain_pages_zone(zone)
     assert {order for order, _ in zone.freeze().free_lists()} == {10}
     assert zone.free_pages == zone.managed
+
+
+def test_the_order_of_each_list():
+    assert [pindex_to_order(index) for index in range(14)] == [
+        0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 9, 9,
+    ]  # fmt: skip

@@ -156,3 +156,15 @@ def test_recording_that_is_no_trace(recording, words):
 
 def test_check_says_nothing_of_a_good_trace():
     check_trace(TRACE)
+
+
+def test_a_zone_without_per_cpu_lists_keeps_its_hidden_pages():
+    recording = json.loads(json.dumps(TRACE))
+    (name, zone), *_ = recording["start"].items()
+    zone.pop("pcps")
+    zone["free_est"] = zone["free"] - 1
+    nid, zone_name = name.split("/")
+    (found,) = (
+        z for z in start_snapshot(recording).zones if (str(z.nid), z.name) == (nid, zone_name)
+    )
+    assert found.free == zone["free"]

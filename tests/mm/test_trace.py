@@ -389,3 +389,77 @@ def plain(kernel):
         for zone in snapshot.zones
     ]
     return vars(snapshot) | {"zones": zones}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_said_of_a_mark_is_what_was_decided(seed):
+    kernel = recorded("20M", pcp=False)
+    for zone in kernel.zones:
+        zone.watermark[:3] = [200, 300, 500]
+        zone.watermark_boost = 100
+    a_run(kernel, seed)
+    verdicts = {
+        "watermark_ok": lambda left, least: left > least,
+        "watermark_low": lambda left, least: left <= least,
+        "no_block": lambda left, least: left > least,
+    }
+    seen = set()
+    for step in kernel.history[1:]:
+        for reason in step.why.reasons:
+            if reason.key in verdicts:
+                values = dict(reason.values)
+                assert values["left"] == values["free"] - values["less"]
+                assert values["sum"] == values["mark"] + values["reserve"]
+                assert verdicts[reason.key](values["left"], values["sum"])
+                seen.add(reason.key)
+        keys = [reason.key for reason in step.why.reasons]
+        if step.call.startswith("alloc_pages(") and step.ok:
+            assert "watermark_ok" in keys
+    assert {"watermark_ok", "watermark_low"} <= seen
+
+
+def events_of(kernel, call):
+    call()
+    return [str(event) for event in kernel.history[-1].events]
+
+
+def frees(events):
+    return [event for event in events if event.startswith("mm_page_free:")]
+
+
+def test_a_failed_request_is_an_event_too():
+    kernel = recorded("256K")
+    while kernel.alloc_pages("GFP_KERNEL", 4) is not None:
+        pass
+    assert str(kernel.history[-1].events[-1]) == (
+        "mm_page_alloc: pfn=0x0 order=4 migratetype=0 gfp_flags=GFP_KERNEL"
+    )
+    assert events_of(kernel, lambda: kernel.alloc_pages("GFP_KERNEL", 11)) == []
+
+
+def test_only_pages_that_are_freed_are_free_events():
+    kernel = recorded("1M")
+    pfn = kernel.alloc_pages("GFP_KERNEL", 2)
+    kernel.get_page(pfn)
+    # somebody holds the first page, so the others are freed: two, then one
+    assert frees(events_of(kernel, lambda: kernel.free_pages(pfn, 2))) == [
+        f"mm_page_free: pfn={pfn + 2:#x} order=1",
+        f"mm_page_free: pfn={pfn + 1:#x} order=0",
+    ]
+    last = events_of(kernel, lambda: kernel.put_page(pfn))
+    assert frees(last) == [f"mm_page_free: pfn={pfn:#x} order=0"]
+    pfn = kernel.alloc_pages("GFP_KERNEL")
+    kernel.get_page(pfn)
+    assert events_of(kernel, lambda: kernel.put_page(pfn)) == []
+
+
+def test_the_tail_of_an_exact_block_is_freed_page_by_page():
+    kernel = recorded("1M")
+    events = events_of(kernel, lambda: kernel.alloc_pages_exact("20K", "GFP_KERNEL"))
+    assert frees(events) == [f"mm_page_free: pfn={pfn:#x} order=0" for pfn in (5, 6, 7)]
+
+
+def test_bulk_pages_are_no_events():
+    kernel = recorded("256M")
+    events = events_of(kernel, lambda: kernel.alloc_pages_bulk("GFP_KERNEL", 5))
+    assert not [event for event in events if event.startswith("mm_page_alloc:")]
