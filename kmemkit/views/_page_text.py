@@ -164,16 +164,16 @@ def _row_lines(snapshot: Snapshot, first: int, end: int, win: Window) -> Iterato
     digits = len(f"{end - 1:x}") + 2
     for start, cells in rows(snapshot, first, end, win):
         low, high = max(start, first), min(start + win.width * win.cell, end)
+        # A dict keeps the order of the pageblocks, each type where it comes first.
         types = {
-            TYPE_LETTERS[zone.pageblock_type(pfn)]
+            TYPE_LETTERS[zone.pageblock_type(pfn)]: None
             for zone in snapshot.zones
             for pfn in range(
                 max(low, zone.start_pfn), min(high, zone.end_pfn), 1 << zone.pageblock_order
             )
             if zone.pageblock_type(pfn) < len(TYPE_LETTERS)
         }
-        letters = "".join(letter for letter in TYPE_LETTERS if letter in types)
-        line = f"{start:#0{digits}x} {letters:<3} {cells}"
+        line = f"{start:#0{digits}x} {''.join(types):<3} {cells}"
         if win.cell > 1:
             percent = round(100 * tally(snapshot, low, high)[Kind.FREE] / (high - low))
             line += f"  {text('page_map.row_free', percent=percent)}"

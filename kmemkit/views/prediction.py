@@ -122,8 +122,8 @@ def _alloc_ideas(question: Question, said: Prediction, before: Snapshot, got: in
         pages = sum(zone.free for zone in before.zones)
         largest = max((o for zone in before.zones for o, _ in zone.free_lists()), default=0)
         if pages >= 1 << order:
-            enough: dict[str, object] = {"pages": f"{pages:,}", "largest": order_text(largest)}
-            yield "free_is_enough", enough | {"need": need}
+            idea = "free_is_enough" if largest < order else "kept_back"
+            yield idea, {"pages": f"{pages:,}", "largest": order_text(largest), "need": need}
         return
     if not isinstance(said, int):
         info = before.page(got)
@@ -231,6 +231,8 @@ def _free_ideas(question: Question, said: Prediction, before: Snapshot, after: S
         other = after.page(buddy)
         if other.kind is Kind.FREE:
             yield "partly_free", shown | {"part": order_text(other.order)}
+        elif other.kind is Kind.PCP:
+            yield "buddy_waits", shown
         else:
             yield "buddy_busy", shown | {"owner": other.owner or "-"}
 

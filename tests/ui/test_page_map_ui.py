@@ -176,6 +176,15 @@ def test_click_selects_and_shows_the_buddy(open_notebook):
     said(notebook, "selected", None)
 
 
+def test_line_tells_of_a_page_that_was_selected_elsewhere(open_notebook):
+    code = f"v = PageMap(world(64, types='EMMEMMUU', block_order=3, max_order=4)){MIRROR}"
+    notebook = open_notebook([SETUP + code, "display(v, told)", "v.selected = 0x18"])
+    view = notebook.view()
+    settled(view)
+    view.locator(".km-line").filter(has_text="pfn 0x18 ").wait_for()
+    assert view.locator(".km-line").inner_text() == python(notebook)["line"]
+
+
 def test_keyboard_moves_the_cursor_and_selects(open_notebook):
     code = (
         SETUP + "v = PageMap(mixed())\nprint(json.dumps([v.line(n) for n in range(256)]))" + MIRROR

@@ -42,6 +42,13 @@ def free_is_enough():
     return kernel, ("GFP_KERNEL", 1), 0x0
 
 
+def kept_back():
+    kernel = Kernel(ram="64M")
+    while kernel.alloc_pages("GFP_KERNEL", 0) is not None:
+        pass
+    return kernel, ("GFP_KERNEL", 0), 0x100
+
+
 def gives_up():
     return small()[0], ("GFP_KERNEL", 1), Answer.FAILS
 
@@ -154,13 +161,21 @@ def partly_free():
     return kernel, pfns[0], 2
 
 
+def buddy_waits():
+    kernel = Kernel(ram="64M")
+    first = kernel.alloc_pages("GFP_KERNEL", 4)
+    # One half of the buddy is handed out, and waits on the per-CPU list again once it is freed.
+    kernel.free_pages(kernel.alloc_pages("GFP_KERNEL", 3, owner="driver"), 3)
+    return kernel, first, 5
+
+
 def buddy_busy():
     return small(0, 0)[0], 0x0, 1
 
 
 IDEAS = (
     *(free_is_enough, gives_up, pcp_first, page_count, largest, part, tail, lowest, highest),
-    *(other_type, smallest_fallback, outside, in_use, not_free, unaligned, too_small),
+    *(kept_back, other_type, smallest_fallback, outside, in_use, not_free, unaligned, too_small),
     *(
         pcp_keeps,
         adjacent,
@@ -170,6 +185,7 @@ IDEAS = (
         once,
         no_buddy,
         partly_free,
+        buddy_waits,
         buddy_busy,
     ),
 )

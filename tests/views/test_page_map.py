@@ -71,6 +71,11 @@ def test_text_adds_selection_step_and_what_is_scaled():
     ]
 
 
+def test_pageblock_types_of_a_row_stand_in_the_order_of_the_pageblocks():
+    rows = PageMap(world(64, types="EMMEMMUU", block_order=3, max_order=4)).text().splitlines()
+    assert [row[5:8] for row in rows if row.startswith("0x")] == ["RM ", "MR ", "M  ", "U  "]
+
+
 def test_order_10_is_written_with_two_digits():
     view = PageMap(world(2048, block_order=9, max_order=10))
     assert rows_of(view) == ("10" + "." * 1022) * 2

@@ -42,8 +42,8 @@ class PageMapView {
       {
         class: "km-map", tabindex: "0", role: "application",
         onkeydown: (event) => this.key(event),
-        onpointermove: (event) => this.point(event),
-        onpointerleave: () => this.leave(),
+        onpointermove: (event) => this.point(this.under(event)),
+        onpointerleave: () => this.point(null),
         onclick: (event) => this.click(event),
         onfocus: () => this.rings(),
         onblur: () => this.rings(),
@@ -196,16 +196,10 @@ class PageMapView {
     return index < 0 ? null : this.painter.pagesOf(index)[0];
   }
 
-  point(event) {
-    const pfn = this.under(event);
+  /** Take the page under the pointer, null where there is none. */
+  point(pfn) {
     if (pfn === this.hover) return;
     this.hover = pfn;
-    this.rings();
-    this.tell();
-  }
-
-  leave() {
-    this.hover = null;
     this.rings();
     this.tell();
   }
@@ -263,6 +257,11 @@ class PageMapView {
     acts[event.key]();
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  /** Bring the cursor, and with it the line, to a page that was selected elsewhere. */
+  follow() {
+    this.cursor = this.model.get("selected") ?? this.cursor;
   }
 
   /** Put the cursor on a page, and move the window to `to`, or as far as the page needs. */
@@ -386,6 +385,7 @@ export default () => {
       model.on("change:start change:span", () => redraw());
       const words = "selected step _steps _step_text _owner_names _marks _headings".split(" ");
       model.on(words.map((name) => `change:${name}`).join(" "), () => redraw([]));
+      model.on("change:selected", () => views.forEach((view) => view.follow()));
       model.on("msg:custom", (message) => views.forEach((view) => view.heard(message)));
     },
     render({ model, el: parent }) {

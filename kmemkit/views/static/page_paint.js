@@ -317,11 +317,11 @@ export class Painter {
     }
   }
 
-  /** The migratetypes of the pageblocks that begin in a row, each once. */
+  /** The migratetypes of the pageblocks that begin in a row, each once, in their order. */
   rowTypes(row) {
     const { width } = this.window;
     const types = [...this.pageblocks(row * width, (row + 1) * width)].map(({ type }) => type);
-    return [...new Set(types)].filter((type) => type !== undefined).sort();
+    return [...new Set(types)].filter((type) => type !== undefined);
   }
 
   /** The index of the cell that a page is in, or -1. */
