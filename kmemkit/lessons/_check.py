@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import wraps
 from textwrap import wrap
 
 from kmemkit.strings import text
 
 __all__ = (
+    "Misfit",
     "Outcome",
     "Problem",
     "Sheet",
@@ -24,6 +26,7 @@ __all__ = (
     "is_blank",
     "is_unknown",
     "judge",
+    "kindly",
     "number",
     "spread",
     "wrong",
@@ -167,19 +170,35 @@ def number(answer: object) -> int | None:
     return int(digits, 16 if digits.startswith("0x") else 10)
 
 
+class Misfit(ValueError):
+    """An answer that does not have the form that was asked for; the message says which."""
+
+
+def kindly(check: Callable[[object, int], Sheet]) -> Callable[[object, int], Sheet]:
+    """Let a check answer a misfit with its sentence, as not answered yet, not with a traceback."""
+
+    @wraps(check)
+    def checked(answers: object, seed: int) -> Sheet:
+        try:
+            return check(answers, seed)
+        except Misfit as misfit:
+            return Sheet((("", Verdict(Outcome.OPEN, str(misfit))),))
+
+    return checked
+
+
 def spread(answers: object, count: int) -> list[object]:
     """Return one answer for each part; None stands for all, and missing ones are None.
 
     Raises:
-        TypeError: `answers` is not a list.
-        ValueError: it has more than `count` parts.
+        Misfit: `answers` is not a list, or has more than `count` parts.
     """
     if answers is None:
         return [None] * count
     if isinstance(answers, str | bytes) or not isinstance(answers, Sequence):
-        raise TypeError(text("lesson.not_a_list", count=count, given=repr(answers)))
+        raise Misfit(text("lesson.not_a_list", count=count, given=repr(answers)))
     if len(answers) > count:
-        raise ValueError(text("lesson.too_many", count=count, given=len(answers)))
+        raise Misfit(text("lesson.too_many", count=count, given=len(answers)))
     return [*answers, *[None] * (count - len(answers))]
 
 

@@ -21,6 +21,7 @@ from kmemkit.lessons._check import (
     fill_in,
     is_blank,
     is_unknown,
+    kindly,
     number,
     spread,
 )
@@ -172,13 +173,13 @@ def problem(seed: int) -> Problem:
     return Problem(tuple(lines))
 
 
+@kindly
 def check(answers: object, seed: int) -> Sheet:
     """Judge a list of ten predictions: a pfn for each request, an order for each free.
 
     Only the first wrong one is explained; those behind it most often follow from it.
 
-    Raises:
-        TypeError, ValueError: not a list, or more than ten answers.
+    An answer of another form is not answered yet, and told so.
     """
     given = spread(answers, CALLS)
     rows: list[tuple[str, Verdict]] = []

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from kmemkit.lessons._check import Problem, Sheet, Verdict, judge, spread
+from kmemkit.lessons._check import Problem, Sheet, Verdict, judge, kindly, spread
 from kmemkit.snapshot import order_text, size_text
 from kmemkit.strings import text
 
@@ -205,11 +205,11 @@ def problem(seed: int) -> Problem:
     return Problem(tuple(f"{n}. {task.ask()}" for n, task in enumerate(_tasks(seed), 1)))
 
 
+@kindly
 def check(answers: object, seed: int) -> Sheet:
     """Judge a list of eight answers.
 
-    Raises:
-        TypeError, ValueError: not a list, or more than eight answers.
+    An answer of another form is not answered yet, and told so.
     """
     tasks = _tasks(seed)
     given = spread(answers, len(tasks))

@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 from kmemkit.lessons import worlds
-from kmemkit.lessons._check import Problem, Sheet, judge, spread
+from kmemkit.lessons._check import Problem, Sheet, judge, kindly, spread
 from kmemkit.mm.kernel import Kernel
 from kmemkit.snapshot import Kind, order_text
 from kmemkit.strings import text
@@ -56,11 +56,11 @@ def problem(seed: int) -> Problem:
     )
 
 
+@kindly
 def check(answers: object, seed: int) -> Sheet:
     """Judge a list of three answers.
 
-    Raises:
-        TypeError, ValueError: not a list, or more than three answers.
+    An answer of another form is not answered yet, and told so.
     """
     first, second, third = spread(answers, 3)
     kernel, asked = _choose(seed)

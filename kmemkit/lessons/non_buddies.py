@@ -13,6 +13,7 @@ from string import ascii_uppercase
 
 from kmemkit.gfp import GFP_KERNEL
 from kmemkit.lessons._check import (
+    Misfit,
     Outcome,
     Problem,
     Sheet,
@@ -20,6 +21,7 @@ from kmemkit.lessons._check import (
     fill_in,
     is_blank,
     is_unknown,
+    kindly,
     wrong,
 )
 from kmemkit.mm.kernel import Kernel
@@ -95,15 +97,15 @@ def problem(seed: int) -> Problem:
     return Problem(tuple(lines))
 
 
+@kindly
 def check(answer: object, seed: int) -> Sheet:
     """Judge the letters of the pairs that are not buddies, as "B D" or ["B", "D"].
 
-    Raises:
-        ValueError: a letter is not one of the pairs'.
+    An answer of another form is not answered yet, and told so.
     """
     pairs = dict(zip(ascii_uppercase, _pairs(seed), strict=False))
-    parts = [] if answer is None else [answer] if isinstance(answer, str) else list(answer)  # type: ignore[call-overload]
-    joined = " ".join(map(str, parts))
+    parts = answer if isinstance(answer, list | tuple | set) else [answer]
+    joined = "" if answer is None else " ".join(map(str, parts))
     if is_blank(joined):
         return Sheet((("", fill_in()),))
     if is_unknown(joined):
@@ -111,7 +113,7 @@ def check(answer: object, seed: int) -> Sheet:
         return Sheet(tuple((f"{letter}.", verdict) for letter, verdict in rows))
     named = set(_LETTERS.findall(re.sub(r"\band\b", "", joined.lower()).upper()))
     if not named or named - set(pairs):
-        raise ValueError(text("lesson.non_buddies.letters", given=repr(answer), last=max(pairs)))
+        raise Misfit(text("lesson.non_buddies.letters", given=repr(answer), last=max(pairs)))
     return Sheet(
         tuple((f"{letter}.", _check_one(pair, letter in named)) for letter, pair in pairs.items())
     )

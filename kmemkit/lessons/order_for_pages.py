@@ -9,7 +9,7 @@ from functools import cache
 from random import Random
 
 from kmemkit.gfp import GFP_KERNEL
-from kmemkit.lessons._check import Problem, Sheet, Verdict, judge, spread
+from kmemkit.lessons._check import Problem, Sheet, Verdict, judge, kindly, spread
 from kmemkit.mm.kernel import Kernel
 from kmemkit.mm.mmzone import MAX_PAGE_ORDER
 from kmemkit.snapshot import order_text
@@ -43,11 +43,11 @@ def problem(seed: int) -> Problem:
     return Problem(tuple(f"{n}. {text('lesson.order_for_pages.ask', pages=p)}" for n, p in numbers))
 
 
+@kindly
 def check(answers: object, seed: int) -> Sheet:
     """Judge a list of four orders.
 
-    Raises:
-        TypeError, ValueError: not a list, or more than four answers.
+    An answer of another form is not answered yet, and told so.
     """
     numbers = _numbers(seed)
     pairs = enumerate(zip(numbers, spread(answers, len(numbers)), strict=True), 1)

@@ -64,9 +64,9 @@ def title(snapshot: Snapshot, zones: Sequence[ZoneSnapshot]) -> str:
     return text("page_map.zone" if len(zones) == 1 else "page_map.machine", names=names)
 
 
-def subtitle(snapshot: Snapshot, first: int, end: int) -> str:
-    """Return the extent of a map: its pages, their size and pfns, and the kernel release."""
-    pages = end - first
+def subtitle(snapshot: Snapshot, zones: Sequence[ZoneSnapshot], first: int, end: int) -> str:
+    """Return the extent of a map: its present pages, their size, its pfns, and the release."""
+    pages = sum(zone.present for zone in zones)
     return text(
         "page_map.size",
         pages=f"{pages:,}",
@@ -224,7 +224,7 @@ def map_text(
     """Return the whole map as text: heading, legend with counts, rows, owners, free lists."""
     first, end = extent
     lines = [
-        f"{title(snapshot, zones)} · {subtitle(snapshot, first, end)}",
+        f"{title(snapshot, zones)} · {subtitle(snapshot, zones, first, end)}",
         _counts(tally(snapshot, first, end), _ALWAYS),
         blocks_text(zones),
         cell_note(win),

@@ -320,7 +320,7 @@ class PageMap(View):
         self._marks = owner_marks(snapshot.owner_names)
         self._headings = [
             title(snapshot, zones),
-            subtitle(snapshot, first, end),
+            subtitle(snapshot, zones, first, end),
             blocks_text(zones),
         ]
         self._steps = len(self._history())

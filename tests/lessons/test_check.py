@@ -3,11 +3,13 @@
 import pytest
 
 from kmemkit.lessons._check import (
+    Misfit,
     Outcome,
     Sheet,
     Verdict,
     fill_in,
     judge,
+    kindly,
     number,
     spread,
     wrong,
@@ -137,9 +139,19 @@ def test_answers_are_spread_over_the_parts(given, parts):
 
 
 def test_too_many_answers_and_no_list_are_refused():
-    with pytest.raises(ValueError, match="has 3 parts, and the list has 4"):
+    with pytest.raises(Misfit, match="has 3 parts, and the list has 4"):
         spread([1, 2, 3, 4], 3)
-    with pytest.raises(TypeError, match="give a list of 3 answers"):
+    with pytest.raises(Misfit, match="give a list of 3 answers"):
         spread("1 2 3", 3)
-    with pytest.raises(TypeError, match="give a list of 3 answers"):
+    with pytest.raises(Misfit, match="give a list of 3 answers"):
         spread(7, 3)
+
+
+def test_a_check_answers_a_misfit_with_a_sentence():
+    @kindly
+    def check(answers, seed):
+        return Sheet(tuple((str(part), fill_in()) for part in spread(answers, seed)))
+
+    assert "give a list of 3 answers" in " ".join(str(check(7, 3)).split())
+    assert check(7, 3).count(Outcome.OPEN) == 1
+    assert check([1], 3).count(Outcome.OPEN) == 3
