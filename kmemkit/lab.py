@@ -211,6 +211,11 @@ def serve(folder: Path, lesson: str, *, port: int | None = None, browser: bool =
     """
     # A kernel that the learner once installed for another Python would not find kmemkit.
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+    # Its labconfig/ answers JupyterLab's question about news, which would lie over the lesson. What
+    # a learner has set in JupyterLab counts for more.
+    ours = str(Path(__file__).parent / "jupyter")
+    known = os.environ.get("JUPYTER_CONFIG_PATH")
+    os.environ["JUPYTER_CONFIG_PATH"] = f"{known}{os.pathsep}{ours}" if known else ours
     try:
         from jupyterlab.labapp import LabApp
     except ImportError as error:

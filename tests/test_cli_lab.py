@@ -293,8 +293,12 @@ def test_opens_jupyterlab_with_a_token_on_this_machine(tmp_path):
         first = f"{next(iter(lab.lessons()))}: laid out\n"
         assert said[0] == first
         assert b"jupyter-config-data" in get(address[0])
+        base, token = address[0].split("/lab/")[0], address[0].split("?")[1]
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            get(address[0].split("/lab/")[0] + "/api/contents")
+            get(base + "/api/contents")
+        asked = f"{base}/lab/api/settings/@jupyterlab/apputils-extension:notification?{token}"
+        news = json.loads(get(asked))["schema"]["properties"]["fetchNews"]
+        assert news["default"] == "false", "JupyterLab would ask about news over the lesson"
     finally:
         server.terminate()
         server.communicate(timeout=30)

@@ -15,7 +15,7 @@ import kmemkit
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-KINDS = {".css", ".js", ".py", ".toml", ".typed"}
+KINDS = {".css", ".js", ".json", ".py", ".toml", ".typed"}
 
 
 @pytest.fixture(scope="module")

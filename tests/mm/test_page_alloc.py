@@ -191,6 +191,15 @@ def test_first_attempt_is_at_the_low_mark_then_the_min_mark_decides():
     assert kernel.alloc_pages("GFP_KERNEL") is None
 
 
+@pytest.mark.parametrize(("gfp", "woken"), [("GFP_KERNEL", True), ("__GFP_MOVABLE", False)])
+def test_only_who_may_wakes_kswapd(gfp, woken):
+    kernel, _ = bounded([300, 300, 300])
+    kernel.record()
+    assert kernel.alloc_pages(gfp) is None
+    events = {event.name for event in kernel.events}
+    assert ("mm_vmscan_wakeup_kswapd" in events) is woken
+
+
 def test_high_mark_flags_the_zone_and_a_boost_counts():
     kernel, zone = bounded([10, 20, 150])
     zone.watermark_boost = 20

@@ -189,6 +189,16 @@ def test_report_of_a_page_in_use():
     ]
 
 
+def test_report_names_the_node():
+    kernel = Kernel("4G", nodes=2, cpus=2)
+    pfn = kernel.alloc_pages("GFP_KERNEL|__GFP_DMA32|__GFP_THISNODE", nid=1)
+    kernel.alloc_pages("GFP_KERNEL|__GFP_DMA32|__GFP_THISNODE", nid=1)
+    kernel.free_pages(pfn, 1)
+    assert kernel.dmesg().splitlines()[2] == (
+        "flags: 0x4fffffc0000000(node=1|zone=1|lastcpupid=0x1fffff)"
+    )
+
+
 def test_report_of_a_reserved_page():
     cell = Cell("plain", 0)
     free_page_without_alloc(cell)
@@ -263,6 +273,9 @@ def test_block_that_is_missing_on_its_list_is_a_bug():
 def test_who_holds_the_first_page_gets_it_back_alone():
     cell = Cell("plain", 3)
     free_pages_with_extra_ref(cell)
+    snapshot = cell.kernel.snapshot()
+    assert snapshot.page(cell.pfn)[2:5] == (Kind.UNMOVABLE, cell.pfn, 0)
+    assert [snapshot.page(cell.pfn + page).order for page in range(1, 8)] == [0, 1, 1, 2, 2, 2, 2]
     assert cell.returned() == 7
     cell.kernel.put_page(cell.pfn)
     assert cell.returned() == 8
@@ -293,6 +306,18 @@ def test_reference_taken_and_given_back_leaves_no_trace():
     assert cell.kernel.snapshot().pages == before.pages
     cell.kernel.free_pages(cell.pfn, 3)
     assert cell.returned() == 8
+
+
+@pytest.mark.parametrize("order", [0, 3])
+@pytest.mark.parametrize("gfp", ["GFP_KERNEL", "__GFP_MOVABLE"])
+def test_extra_reference_elsewhere_changes_nothing_for_others(gfp, order):
+    cell = Cell("plain", 0)
+    cell.kernel.get_page(cell.neighbour)
+    pfn = cell.kernel.alloc_pages(gfp, order)
+    cell.kernel.free_pages(pfn, order)
+    assert cell.kernel.snapshot().refcounts == {cell.neighbour: 1}
+    assert cell.kernel.alloc_pages(gfp, order) == pfn
+    assert cell.kernel.dmesg() == ""
 
 
 @pytest.mark.parametrize(("order", "given"), [(3, 0), (3, 1), (3, 2), (1, 0)])
