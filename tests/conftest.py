@@ -1,12 +1,17 @@
-"""How the tests share out over two workers.
+"""How the tests share out over two workers, and how hypothesis draws.
 
 With `-n 2`, a browser and the cells of one notebook must each stay in one worker: they share a
-server or a kernel. Everything else goes wherever there is room.
+server or a kernel. Everything else goes wherever there is room. No test is timed, and every run
+draws the same examples.
 """
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("kmemkit", deadline=None, derandomize=True)
+settings.load_profile("kmemkit")
 
 UI = Path(__file__).parent / "ui"
 
