@@ -106,8 +106,9 @@ tell()"""
         whole = python(notebook)[number][1]
         for _ in range(2):
             view.locator(".km-map").press("+")
+        zoomed = "([view, whole]) => view.kmemkit.window().span < whole"
+        notebook.page.wait_for_function(zoomed, arg=[view.element_handle(), whole])
         span = view.evaluate("view => view.kmemkit.window().span")
-        assert span < whole
         notebook.page.wait_for_function(
             "([n, span]) => JSON.parse(document.querySelector('textarea').value)[n][1] === span",
             arg=[number, span],
