@@ -102,6 +102,16 @@ LEDGER = (
         "kmemkit.mm.page_check.check_new_pages",
     ),
     Difference(
+        "a block put on a free list twice",
+        "Without page checks (init_on_alloc=0) the list's links break, and a later list operation "
+        "stops with a BUG.",
+        "The block stands on its list once; it can be handed out twice, but the BUG comes only "
+        "where a block is missing from its list.",
+        "Noticing it would cost every free.",
+        "none",
+        "kmemkit.mm.buddy.__free_one_page",
+    ),
+    Difference(
         "after a BUG",
         "The calling task dies, with whatever locks it held.",
         "The call raises KernelBug or Oops; the machine stays as the call left it.",
