@@ -53,6 +53,12 @@ def cells_of(text):
     return "".join(rows)
 
 
+def letters_of(text):
+    """The pageblock letters before each row of a text twin."""
+    rows = re.findall(r"^0x[0-9a-f]+ ([UMRHI ]{3}) ", text, re.M)
+    return [row.strip() for row in rows]
+
+
 def settled(view):
     """Wait until the canvas stays as it is for three frames of the browser."""
     view.evaluate("""async view => {
@@ -103,6 +109,12 @@ tell()"""
         view = notebook.view(number)
         settled(view)
         assert drawn(view).rstrip() == cells_of(python(notebook)[number][0])
+        told_rows = letters_of(python(notebook)[number][0])
+        rows = view.evaluate("view => view.kmemkit.letters()")
+        assert any(rows)
+        assert [(n, row) for n, row in enumerate(rows) if row is not None] == [
+            (n, told_rows[n]) for n, row in enumerate(rows) if row is not None
+        ]
         whole = python(notebook)[number][1]
         for _ in range(2):
             view.locator(".km-map").press("+")

@@ -344,6 +344,7 @@ class PageMapView {
   debug() {
     return {
       cells: () => this.painter.drawn.join(""),
+      letters: () => this.painter.letters,
       window: () => this.painter.window,
       /** The CSS place and size of the cell of a page, relative to the canvas. */
       place: (pfn) => {

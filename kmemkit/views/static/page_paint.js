@@ -29,6 +29,8 @@ export class Painter {
     this.columns = columns;
     /** The character drawn in each cell, in order. @type {string[]} */
     this.drawn = [];
+    /** The letters drawn before each row, by row. @type {string[]} */
+    this.letters = [];
     /** Whether the theme's colours changed since they were read. */
     this.stale = true;
   }
@@ -45,7 +47,7 @@ export class Painter {
     const { width, rows } = this.window;
     this.digits = (end - 1).toString(16).length;
     this.font = getComputedStyle(this.canvas).getPropertyValue("--km-mono");
-    this.gutter = Math.round((this.digits * 6.7 + 40) * ratio);
+    this.gutter = Math.round((this.digits * 6.7 + 46) * ratio);
     const room = Math.max(0, available * ratio - this.gutter - ratio);
     const wide = Math.floor(Math.min(LARGEST.width * ratio, room / width));
     this.dots = wide < LETTER_ROOM * ratio && width > 64;
@@ -59,6 +61,7 @@ export class Painter {
     this.canvas.style.width = `${this.canvas.width / ratio}px`;
     this.canvas.style.height = `${this.canvas.height / ratio}px`;
     this.drawn = new Array(width * rows).fill(" ");
+    this.letters = [];
   }
 
   /** Whether a cell has no room for a letter and a mark side by side. */
@@ -294,7 +297,7 @@ export class Painter {
 
   // -- gutter and rings -----------------------------------------------------------------------
 
-  /** Row labels: the pfn, and the letter of a pageblock where one begins in the row. */
+  /** Row labels: the pfn, and the letters of the row's pageblocks. */
   labels(low, high) {
     const { context, window: { start, cell, width, rows }, ratio } = this;
     const every = 2 ** Math.max(0, Math.ceil(Math.log2((14 * ratio) / this.ch)));
@@ -312,16 +315,24 @@ export class Painter {
       context.textAlign = "right";
       const types = this.rowTypes(row);
       context.fillStyle = types.length === 1 ? this.inks.lines[types[0]] : css(this.inks.quiet);
-      const letters = types.map((type) => "UMRHI"[type]).join("");
-      context.fillText(letters, this.gutter - 5 * ratio, y + ratio);
+      this.letters[row] = types.map((type) => "UMRHI"[type]).join("");
+      context.fillText(this.letters[row], this.gutter - 5 * ratio, y + ratio);
     }
   }
 
-  /** The migratetypes of the pageblocks that begin in a row, each once, in their order. */
+  /** The migratetypes of the pageblocks that a row touches, each once, in their order. */
   rowTypes(row) {
-    const { width } = this.window;
-    const types = [...this.pageblocks(row * width, (row + 1) * width)].map(({ type }) => type);
-    return [...new Set(types)].filter((type) => type !== undefined);
+    const { start, cell, width } = this.window;
+    const types = new Set();
+    for (const zone of this.columns.zones) {
+      const low = Math.max(start + row * width * cell, zone.start);
+      const high = Math.min(start + (row + 1) * width * cell, zone.end);
+      for (let pfn = low; pfn < high; pfn += 2 ** zone.blockOrder) {
+        types.add(this.columns.blockType(pfn, zone));
+      }
+    }
+    types.delete(undefined);
+    return [...types];
   }
 
   /** The index of the cell that a page is in, or -1. */
