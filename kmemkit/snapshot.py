@@ -16,30 +16,29 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from kmemkit.strings import text
+from kmemkit.units import MIGRATE_NAMES, PAGE_KB, order_text, size_text
+from kmemkit.why import Event, Reason, Rung, Why
 
 __all__ = (
+    "LRU_LISTS",
     "MIGRATE_NAMES",
     "PAGE_KB",
     "Event",
     "Kind",
+    "NodeSnapshot",
     "PageInfo",
     "PcpSnapshot",
     "Reason",
+    "Rung",
     "Snapshot",
     "Step",
+    "TaskSnapshot",
     "Why",
     "ZoneSnapshot",
     "changed_ranges",
     "order_text",
     "size_text",
 )
-
-PAGE_KB = 4
-#: Names as /proc/pagetypeinfo prints them, by migratetype of a Debian 6.12 kernel (no CMA).
-MIGRATE_NAMES = ("Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate")
-#: Letters as the Mem-Info report prints them.
-MIGRATE_LETTERS = "UMEHI"
 
 
 class Kind(IntEnum):
@@ -61,53 +60,8 @@ class Kind(IntEnum):
         return self >= Kind.UNMOVABLE
 
 
-class Event(NamedTuple):
-    """One tracepoint hit: the tracepoint's own fields in their order, but for addresses."""
-
-    seq: int
-    name: str
-    fields: tuple[tuple[str, object], ...]
-
-    def __str__(self) -> str:
-        return f"{self.name}: " + " ".join(f"{k}={v}" for k, v in self.fields)
-
-
-class Reason(NamedTuple):
-    """One line of an explanation: a string-table key under `why.` and the numbers put in."""
-
-    key: str
-    values: tuple[tuple[str, object], ...]
-
-    def __str__(self) -> str:
-        values = dict(self.values)
-        order = values.get("order")
-        if isinstance(order, int):
-            values |= {"size": order_text(order), "pages": 1 << order, "next": order + 1}
-        for name in ("type", "new"):
-            kind = values.get(name)
-            if isinstance(kind, int):
-                values[name] = MIGRATE_NAMES[kind]
-        return text(f"why.{self.key}", **values)
-
-
-@dataclass(frozen=True, slots=True)
-class Why:
-    """The last request, and every decision that led to its result, in order."""
-
-    call: str
-    result: str
-    reasons: tuple[Reason, ...]
-
-    def lines(self) -> list[str]:
-        """Return the explanation as lines of text, in the current language."""
-        return [str(reason) for reason in self.reasons]
-
-    def __str__(self) -> str:
-        head = f"{self.call} -> {self.result}" if self.result else self.call
-        return "\n".join([head, *(f"  {n}. {line}" for n, line in enumerate(self.lines(), 1))])
-
-    def __repr__(self) -> str:
-        return str(self)
+#: The lists that pages wait on for reclaim (enum lru_list), by number in a page's lru byte less 1.
+LRU_LISTS = ("inactive_anon", "active_anon", "inactive_file", "active_file", "unevictable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +121,8 @@ class ZoneSnapshot:
     _lists: Mapping[tuple[int, int], tuple[Mapping[int, None], Mapping[int, None]]] = field(
         repr=False
     )
+    #: compaction's deferral: attempts left out so far, shift, lowest order that failed
+    compact: tuple[int, int, int] = (0, 0, 0)
 
     @property
     def end_pfn(self) -> int:
@@ -205,6 +161,70 @@ class ZoneSnapshot:
         ]
 
 
+@dataclass(frozen=True)
+class NodeSnapshot:
+    """One node: what reclaim could free, and what its kswapd is doing."""
+
+    nid: int
+    #: (list name, zone index) -> (older half, newer half) of its pfns; read it by lru()
+    _lru: Mapping[tuple[str, int], tuple[Mapping[int, None], Mapping[int, None]]] = field(
+        repr=False
+    )
+    #: pages of clean slabs that shrinkers could free, oldest first
+    slab_reclaimable: tuple[int, ...] = ()
+    kswapd_running: bool = False
+    kswapd_order: int = 0
+    kswapd_highest_zoneidx: int = 0
+    #: simulated time at which a woken kswapd gets a CPU, in ns
+    kswapd_due: int = 0
+    kswapd_failures: int = 0
+    #: simulated time at which it goes from its nap after a run to sleep, in ns
+    kswapd_nap: int = 0
+    kswapd_paused: bool = False  #: its time slice ended in the middle of a run
+
+    def lru(self, name: str, zone_idx: int | None = None) -> tuple[int, ...]:
+        """Return the pfns of one list of LRU_LISTS, zone by zone, oldest first."""
+        pfns: list[int] = []
+        for (key, idx), (older, newer) in self._lru.items():
+            if key == name and zone_idx in (None, idx):
+                pfns += [*reversed(tuple(older)), *newer]
+        return tuple(pfns)
+
+    def nr(self, name: str, zone_idx: int | None = None) -> int:
+        """Return how many pages one list of LRU_LISTS has, in one zone or in all."""
+        return sum(
+            len(older) + len(newer)
+            for (key, idx), (older, newer) in self._lru.items()
+            if key == name and zone_idx in (None, idx)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSnapshot:
+    """A task. Sizes are pages unless named otherwise."""
+
+    pid: int
+    comm: str
+    flags: int = 0  #: PF_* bits
+    oom_score_adj: int = 0
+    uid: int = 0
+    total_vm: int = 0
+    rss_anon: int = 0
+    rss_file: int = 0
+    rss_shmem: int = 0
+    swapents: int = 0
+    pgtables_bytes: int = 0
+    kernel_thread: bool = False
+    realtime: bool = False
+    oom_victim: bool = False
+    exited: bool = False
+    #: name of its cpuset, and the nodes that allows; all nodes if None
+    cpuset: str = "/"
+    mems_allowed: tuple[int, ...] | None = None
+    pgtables: tuple[int, ...] = ()  #: pfns of its page tables
+    kernel_pages: tuple[int, ...] = ()  #: pfns of its kernel stack and its swap cache's nodes
+
+
 class PageInfo(NamedTuple):
     """What is known of one page. `order` and `head` are those of the block it belongs to."""
 
@@ -238,6 +258,17 @@ class Snapshot:
     settings: Mapping[str, object] = field(default_factory=dict)
     #: number of calls made so far
     seq: int = 0
+    nodes: tuple[NodeSnapshot, ...] = ()
+    #: one byte a page like `pages`: number of its list in LRU_LISTS + 1, or 0; | 0x10 if dirty.
+    #: Empty where no page is on a list.
+    lru: bytes = field(default=b"", repr=False)
+    tasks: tuple[TaskSnapshot, ...] = ()
+    #: what interrupts, locks and scopes surround the caller, outermost first (mm/context.py)
+    context: tuple[str, ...] = ()
+    #: /proc/vmstat event counters that have moved, by name
+    vmstat: Mapping[str, int] = field(default_factory=dict)
+    #: simulated time since boot, in ns
+    now: int = 0
 
     @property
     def end_pfn(self) -> int:
@@ -366,26 +397,3 @@ def _differing(before: bytes, after: bytes, chunk: int) -> Iterator[int]:
             for start in range(base, min(base + stretch, len(after)), chunk):
                 if before[start : start + chunk] != after[start : start + chunk]:
                     yield start
-
-
-def size_text(pages: int) -> str:
-    """Return a number of pages as memory, in the largest unit that keeps it whole.
-
-    >>> size_text(8), size_text(1024), size_text(1 << 20)
-    ('32 kB', '4 MiB', '4 GiB')
-    """
-    kb = pages * PAGE_KB
-    for unit, scale in (("GiB", 1 << 20), ("MiB", 1 << 10)):
-        if kb >= scale and kb % scale == 0:
-            return f"{kb // scale:,} {unit}"
-    return f"{kb:,} kB"
-
-
-def order_text(order: int) -> str:
-    """Return an order with its size, as in "order 3 = 8 pages = 32 kB"."""
-    pages = 1 << order
-    return (
-        text("unit.order", order=order, pages=f"{pages:,}", size=size_text(pages))
-        if order
-        else text("unit.order0", size=size_text(1))
-    )

@@ -19,14 +19,16 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kmemkit"
 
 GROUND = {"strings", "gfp"}
-READERS = GROUND | {"snapshot"}
+READERS = GROUND | {"snapshot", "units", "why"}
 EVERYTHING = READERS | {"mm", "reports", "guide", "views", "lessons", "verify", "lab"}
 
 #: part of kmemkit -> the other parts that it may import
 MAY_IMPORT = {
     "strings": set(),
     "gfp": {"strings"},
-    "snapshot": GROUND,
+    "units": {"strings"},
+    "why": {"strings", "units"},
+    "snapshot": GROUND | {"units", "why"},
     "mm": READERS,
     "reports": READERS,
     "guide": READERS,

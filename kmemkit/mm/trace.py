@@ -17,16 +17,18 @@ __all__ = ("Trace",)
 class Trace:
     """Bounded record of events, and the reasons gathered since the last `begin()`."""
 
-    __slots__ = ("events", "reasons", "seq")
+    __slots__ = ("events", "marks", "reasons", "seq")
 
     def __init__(self, limit: int = 4096) -> None:
         self.events: deque[Event] = deque(maxlen=limit)
         self.reasons: list[Reason] = []
+        self.marks: list[tuple[int, str, int, str]] = []
         self.seq = 0
 
     def begin(self) -> None:
         """Forget the reasons of the request before; a new one starts."""
         self.reasons = []
+        self.marks = []
 
     def event(self, name: str, **fields: object) -> None:
         """Record one tracepoint hit; `fields` in the tracepoint's own order."""
@@ -36,6 +38,15 @@ class Trace:
     def note(self, key: str, **values: object) -> None:
         """Add one line to the explanation: a key under `why.` in the string table."""
         self.reasons.append(Reason(key, tuple(values.items())))
+
+    def rung(self, name: str, turn: int = 0) -> None:
+        """Begin a rung of the ladder (kmemkit.why.RUNGS); the notes that follow belong to it."""
+        self.marks.append((len(self.reasons), name, turn, "no"))
+
+    def outcome(self, outcome: str) -> None:
+        """Say how the current rung ended."""
+        if self.marks:
+            self.marks[-1] = (*self.marks[-1][:3], outcome)
 
     def since(self, seq: int) -> tuple[Event, ...]:
         """Return the recorded events after number `seq`, oldest first."""

@@ -2,7 +2,8 @@
 
 import random
 
-from kmemkit.snapshot import MIGRATE_LETTERS, Kind, PcpSnapshot, Snapshot, Step, ZoneSnapshot
+from kmemkit.snapshot import Kind, PcpSnapshot, Snapshot, Step, ZoneSnapshot
+from kmemkit.units import MIGRATE_LETTERS
 
 
 def world(pages=256, used=(), types=None, *, first=0, block_order=5, max_order=6, **fields):
