@@ -19,8 +19,9 @@ from cocotbext.axi.buddy_allocator import BuddyAllocator
 from kmemkit.gfp import GFP_HIGHUSER_MOVABLE
 from kmemkit.mm.buddy import __free_one_page, __rmqueue_smallest
 from kmemkit.mm.kernel import Kernel
-from kmemkit.mm.mm_init import calculate_normal_threshold, memblock_free_range
+from kmemkit.mm.mm_init import memblock_free_range
 from kmemkit.mm.mmzone import MIGRATE_MOVABLE, MemMap, Vm, Zone
+from kmemkit.mm.wmark_setup import calculate_normal_threshold
 
 FULL = 0.6
 ORDERS, WEIGHTS = (0, 1, 2, 3), (70, 15, 10, 5)

@@ -6,7 +6,7 @@ call; here it ends the call, with the kernel's own first line as the message.
 
 from __future__ import annotations
 
-__all__ = ("KernelBug", "Oops")
+__all__ = ("KernelBug", "Livelock", "Oops", "Panic")
 
 
 class KernelBug(RuntimeError):
@@ -15,3 +15,15 @@ class KernelBug(RuntimeError):
 
 class Oops(RuntimeError):
     """The kernel touched an address that is not there."""
+
+
+class Panic(RuntimeError):
+    """The whole machine stopped (panic()); nothing can be allocated any more."""
+
+
+class Livelock(RuntimeError):
+    """The request never returns: it goes round for ever, and nothing it can wait for will happen.
+
+    A real machine would loop until somebody else frees memory; the simulator proves that a round
+    changes nothing, and stops.
+    """

@@ -216,13 +216,15 @@ def try_to_claim_block(
 
 def _alike_pages(zone: Zone, first: int, free: int, migratetype: int, fallback: int) -> int:
     """Return how many allocated pages of a pageblock go well with the type that wants it."""
+    size = 1 << zone.pageblock_order
     movable = zone.movable.get(first >> zone.pageblock_order, 0)
+    movable += zone.mem_map.lru_pages(first, first + size)
     if migratetype == MIGRATE_MOVABLE:
         return movable
     # Unmovable and reclaimable pages can't be told apart, so a block of the other of these two
     # types counts as unlike; in a movable block what is neither free nor movable is alike.
     if fallback == MIGRATE_MOVABLE:
-        return (1 << zone.pageblock_order) - free - movable
+        return size - free - movable
     return 0
 
 

@@ -24,29 +24,110 @@ class Difference(NamedTuple):
 
 LEDGER = (
     Difference(
-        "reclaim and OOM",
-        "A request that finds no page above the min mark reclaims, compacts, retries and may call "
-        "the OOM killer; __GFP_NOFAIL loops for ever.",
-        "It fails after its attempts at the free lists (low mark, min mark, reserves). kswapd is "
-        "noted as woken, but does not run.",
-        "The reclaim ladder is a lesson, and a simulation, of its own.",
-        "05",
-        "kmemkit.mm.page_alloc.alloc_pages",
+        "who gets the CPU when",
+        "The scheduler decides when a woken kswapd runs: at once, at the next tick, or when the "
+        "caller offers its CPU. Repeated runs of one ladder recording differ by up to a factor of "
+        "twenty for masks that do not wait.",
+        "kswapd gets a CPU when the caller sleeps or enters direct reclaim, for at most 512 pages, "
+        "and otherwise at the next tick (4 ms); a request takes 5 us, a page dropped 2.5 us.",
+        "One rule that can be told, instead of a race; outcomes and the order of events come out "
+        "as recorded, counts within the spread of most runs.",
+        "04, 07",
+        "kmemkit.mm.kswapd.schedule",
     ),
     Difference(
-        "failure report",
-        "warn_alloc() prints a first line, a stack dump and Mem-Info, at most once in ten seconds.",
-        "Kernel.dmesg() has the first line, every time.",
-        "The rest describes reclaim, which is not simulated; there is no clock to limit by.",
+        "LRU lists",
+        "Debian runs MGLRU: generations, access bits, memory cgroups, readahead, large folios.",
+        "Active and inactive lists of single pages, per node and zone, oldest first, scanned in "
+        "MGLRU's batches of 64; nothing is ever used again, so nothing is protected.",
+        "The triggers and targets are what a request feels.",
+        "04, 06, 07",
+        "kmemkit.mm.vmscan.shrink_node",
+    ),
+    Difference(
+        "where the page cache lies",
+        "Pages of a file are scattered as memory was when they were read.",
+        "A file read into a fresh machine lies in order, so reclaiming it gives big blocks back "
+        "sooner: costly requests get more, and need compaction less often.",
+        "A recording does not say which page is where; that compaction was tried or not is not "
+        "counted as a difference.",
+        "06, 07",
+        "kmemkit.mm.filemap.UserMemory",
+    ),
+    Difference(
+        "compaction",
+        "Skip hints, fast searches for sources and targets, capture of the block by its compactor, "
+        "contention, pages of drivers that can move.",
+        "Both scanners walk every pageblock; pages on LRU lists move, and nothing else.",
+        "The walk is the lesson; what is left out makes it faster, not different.",
+        "06",
+        "kmemkit.mm.compaction.compact_zone",
+    ),
+    Difference(
+        "a request that never returns",
+        "It goes round until somebody frees memory; a watchdog may complain after minutes.",
+        "A round of the retry loop that changes nothing raises Livelock, the first time.",
+        "Nobody else runs, so nobody would; a notebook must come back.",
+        "07",
+        "kmemkit.mm.slowpath.Road",
+    ),
+    Difference(
+        "OOM kills",
+        "The victim dies when it next runs; a reaper starts after two seconds. Notifiers, cpusets "
+        "of other tasks, memory cgroups and shared memory count.",
+        "The victim's pages, page tables and kernel structures (64 kB) are free after one jiffy. "
+        "Where all of its memory is in swap, whether that is enough, or the machine panics, hangs "
+        "on a few pages and is not counted as a difference.",
+        "Who is chosen, and what that gives, is the lesson.",
+        "07",
+        "kmemkit.mm.oom_kill.out_of_memory",
+    ),
+    Difference(
+        "stack dump in reports",
+        "Functions with offsets and what called the allocator, registers, taint flags, build "
+        "string, hardware name.",
+        'The allocator\'s own functions by name, "Not tainted", "kmemkit simulated PC"; in an '
+        "interrupt only the interrupt's stack.",
+        "The rest is of one machine and one build.",
+        "07",
+        "kmemkit.mm.dump_stack.dump_stack",
+    ),
+    Difference(
+        "counters in reports",
+        "Every counter of /proc/vmstat.",
+        "LRU lists, dirty pages, reclaimable slab, swap, huge pages, kernel stacks and page tables "
+        "are counted; writeback, isolated, shmem, mapped, unreclaimable slab, bounce and the like "
+        "are 0 unless Machine.node_page_state says otherwise.",
+        "Reclaim is decided without them.",
+        "07",
+        "kmemkit.mm.show_mem.node_page_state",
+    ),
+    Difference(
+        "unreclaimable slab in OOM reports",
+        "Its caches are listed when they hold more than the LRU lists.",
+        "The same rule, but a simulated boot has no unreclaimable slabs, so the block comes only "
+        "where a machine is told of them.",
+        "The slab allocator is a part of its own.",
         "none",
-        "kmemkit.mm.page_alloc.warn_alloc",
+        "kmemkit.mm.oom_report.dump_header",
+    ),
+    Difference(
+        "what a debug kernel notices",
+        "lockdep knows every lock; DEBUG_ATOMIC_SLEEP looks at every function that may sleep.",
+        "lockdep knows fs_reclaim in interrupts; of functions that may sleep, requests for memory "
+        "and might_sleep() are looked at. A hard interrupt is one of irq_work, and sections nest "
+        "in one stack.",
+        "What is said of a request for memory is said as recorded.",
+        "03",
+        "kmemkit.mm.debug.might_alloc",
     ),
     Difference(
         "time",
         "Once a second a worker lowers each per-CPU list's `high` by an eighth, and drains idle "
         "lists of remote nodes.",
-        "Nothing happens between calls.",
-        "Without a clock every run is the same run.",
+        "Simulated time (Kernel.now) moves kswapd, rate limits and sleeps; per-CPU lists do not "
+        "age.",
+        "Lists that age by themselves would make every lesson depend on its pace.",
         "05",
         "kmemkit.mm.pcp.nr_pcp_high",
     ),
@@ -79,10 +160,10 @@ LEDGER = (
     Difference(
         "movable pages",
         "A pageblock's movable pages are those on an LRU list or with a driver that can move them.",
-        "Only a recording says how many there are; pages allocated in the simulation count as "
-        "pages of a driver, which are not movable, whatever their mask.",
-        "LRU lists belong to reclaim.",
-        "05",
+        "Pages on LRU lists (read_file(), fork()) and those a recording counts; a page from "
+        "alloc_pages() is a driver's and does not move, whatever its mask.",
+        "The simulated caller is a driver.",
+        "05, 06",
         "kmemkit.mm.fallback.try_to_claim_block",
     ),
     Difference(
@@ -120,10 +201,11 @@ LEDGER = (
         "kmemkit.mm.errors.KernelBug",
     ),
     Difference(
-        "cpusets, memory policies, memory cgroups, ZONE_MOVABLE, HighMem, CMA",
-        "They restrict where a request may look.",
-        "Not simulated; command line parameters that ask for them are refused. __GFP_ACCOUNT "
-        "charges nothing, but keeps alloc_pages_bulk() to a page a call, as where cgroups are.",
+        "cpusets, memory policies, memory cgroups, CMA",
+        "They restrict where a request may look, and what it may have.",
+        "A task's mems_allowed is obeyed; changes of a cpuset during a request, memory cgroups and "
+        "CMA are not simulated. __GFP_ACCOUNT charges nothing, but keeps alloc_pages_bulk() to a "
+        "page a call, as where cgroups are.",
         "They come with the lessons that need them.",
         "none",
         "kmemkit.mm.cmdline.NOT_MODELLED",

@@ -9,18 +9,22 @@ the calling task in Linux raises `KernelBug` or `Oops`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from kmemkit import gfp as flags
-from kmemkit.mm import page_alloc, page_check
+from kmemkit.mm import compaction, kswapd, page_alloc, page_check
 from kmemkit.mm.cmdline import parse_cmdline, parse_size
+from kmemkit.mm.context_calls import ContextCalls
 from kmemkit.mm.errors import KernelBug, Oops
-from kmemkit.mm.machine import Machine
+from kmemkit.mm.filemap import UserMemory
+from kmemkit.mm.freelist import AllocContext, prepare_alloc_pages, take_from_pcp
 from kmemkit.mm.mm_init import boot
-from kmemkit.mm.mmzone import ALLOCATED, HOLE, LEAKED, Zone
-from kmemkit.mm.page_alloc import AllocContext
-from kmemkit.mm.pcp import drain_pages_zone
+from kmemkit.mm.mmzone import ALLOCATED, HOLE, HPAGE_PMD_ORDER, LEAKED, Vm
+from kmemkit.mm.numa import Hardware
+from kmemkit.mm.pcp import drain_pages_zone, free_to_pcp
+from kmemkit.mm.sysctl import Sysctl
+from kmemkit.mm.task_calls import TaskCalls
 
 __all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "Kernel")
 
@@ -36,18 +40,26 @@ COMP, HIGHMEM, NOWARN, ZERO = (
     flags.__GFP_COMP, flags.__GFP_HIGHMEM, flags.__GFP_NOWARN, flags.__GFP_ZERO,
 )  # fmt: skip
 
+#: Masks of huge pages taken at boot.
+HUGETLB = flags.GFP_HIGHUSER_MOVABLE | flags.__GFP_COMP | flags.__GFP_NOWARN | flags.__GFP_NORETRY
+
 T = TypeVar("T")
 
 
-class Kernel(Machine):
+class Kernel(Sysctl, ContextCalls, TaskCalls, UserMemory):
     """A simulated Linux machine.
 
     Args:
-        ram: memory, in bytes or as text ("64M"). Below 16M it is a small world: one zone, geometry
-            and marks scaled as `scaled` says.
-        nodes: NUMA nodes of equal size, distance 20 from each other.
-        cpus: CPUs, dealt out to the nodes evenly. `cpu` says which one runs.
+        ram: memory, in bytes or as text ("64M"), or a list with one size for each node, 0 for a
+            node without memory. Below 16M it is a small world: one zone, geometry and marks scaled
+            as `scaled` says.
+        nodes: NUMA nodes, distance 20 from each other; ram is dealt out to them evenly.
+        cpus: CPUs, dealt out to the nodes evenly, or a list with one number for each node. `cpu`
+            says which one runs.
         cmdline: kernel command line; see mm/cmdline.py for what is obeyed.
+        arch: "x86_64", or "i386" for a 32-bit kernel with PAE and HighMem.
+        hotplug: nodes whose memory can be pulled out; movable_node on the command line minds them.
+        debug_kernel: whether it was built with CONFIG_DEBUG_ATOMIC_SLEEP and CONFIG_PROVE_LOCKING.
         release: kernel release whose rules hold. Only 6.12 is simulated.
         max_order, pageblock_order: geometry of a small world, where the default does not fit.
         pcp: whether per-CPU page lists are used; by default in real layouts only.
@@ -58,11 +70,14 @@ class Kernel(Machine):
 
     def __init__(
         self,
-        ram: str | int = "64M",
+        ram: str | int | Sequence[str | int] = "64M",
         *,
         nodes: int = 1,
-        cpus: int = 1,
+        cpus: int | Sequence[int] = 1,
         cmdline: str = "",
+        arch: str = "x86_64",
+        hotplug: Sequence[int] = (),
+        debug_kernel: bool = False,
         release: str = "6.12",
         max_order: int | None = None,
         pageblock_order: int | None = None,
@@ -70,28 +85,49 @@ class Kernel(Machine):
     ) -> None:
         if not isinstance(release, str) or not re.match(r"6\.12(?!\d)", release):
             raise ValueError(f"release={release!r}: only the rules of 6.12 are simulated")
-        for name, value, most in (("nodes", nodes, 64), ("cpus", cpus, 512)):
-            if not _is_whole(value) or not 1 <= value <= most:
-                raise ValueError(f"{name}={value!r}: give a whole number from 1 to {most}")
-        options, unknown = parse_cmdline(cmdline)
-        self._prepare(release, nodes, cpus)
-        self.cmdline = cmdline
-        self.vm.check_pages = options.get("init_on_alloc", "1") == "1"
-        self.vm.thp = options.get("transparent_hugepage", "always") != "never"
         if pcp not in (None, True, False):
             raise TypeError(f"pcp={pcp!r}: give True or False, or leave it out")
-        pages = parse_size(ram) >> PAGE_SHIFT
-        machine = boot(
-            pages, nodes, cpus, self.vm,
+        hardware = Hardware.make(ram, nodes, cpus, arch, hotplug)
+        options, unknown = parse_cmdline(cmdline, arch)
+        self._prepare(release, 1, 1)
+        self.cmdline, self.arch, self.vm = cmdline, arch, Vm(arch)
+        self.debug_kernel = bool(debug_kernel)
+        self.vm.check_pages = (
+            options.get("init_on_alloc", "1") == "1" or options.get("init_on_free") == "1"
+        )
+        self.vm.thp = options.get("transparent_hugepage", "always") != "never"
+        layout = boot(
+            hardware, self.vm, options,
             max_order=max_order, pageblock_order=pageblock_order, pcp=pcp,
         )  # fmt: skip
-        self.scaled = machine.scaled
-        self._adopt(machine.mem_map, machine.zones)
+        self.scaled = layout.scaled
+        self._connect_nodes(layout.topology)
+        self._adopt(layout.mem_map, layout.zones)
         if unknown:
             self.printk(
                 f'Unknown kernel command line parameters "{" ".join(unknown)}", '
                 "will be passed to user space."
             )
+        self._late_options(options)
+
+    def _late_options(self, options: Mapping[str, str]) -> None:
+        """Do what the command line asks of a machine that runs already."""
+        self._hugetlb_init(int(options.get("hugepages", "0")))
+        for name, value in options.items():
+            if name.startswith("sysctl."):
+                self.sysctl(name.removeprefix("sysctl."), value)
+
+    def _hugetlb_init(self, wanted: int) -> None:
+        """Take the huge pages of hugepages=N from the nodes in turn (mm/hugetlb.c)."""
+        memory = sorted({zone.nid for zone in self.zones if zone.managed})
+        for number in range(wanted):
+            nid = memory[number % len(memory)]
+            if self.alloc_pages(HUGETLB, HPAGE_PMD_ORDER, nid=nid, owner="hugetlb") is None:
+                self.printk(
+                    f"HugeTLB: allocating {wanted} of page size 2.00 MiB failed.  "
+                    f"Only allocated {number} hugepages."
+                )
+                break
 
     # -- allocate ---------------------------------------------------------------------------------
 
@@ -111,20 +147,20 @@ class Kernel(Machine):
         Raises:
             TypeError, ValueError: no mask, no order, no such node.
         """
-        if self.trace is None and not self.listeners and not owner and type(order) is int:
+        if self.trace is None and nid is None and not (owner or self.listeners):
             try:
-                context = self._contexts.get((gfp, -1 if nid is None else nid))
+                context = self._contexts.get(gfp)
             except TypeError:  # no mask at all; _context() says so
                 context = None
-            if context is not None and 0 <= order <= self._max_order:
-                self._seq += 1
-                try:
-                    pfn = page_alloc.alloc_pages(self, context, order)
-                except KeyError:
-                    raise self._list_corruption() from None
+            if context is not None and self.now < self.due:
+                pfn = take_from_pcp(context, order)
                 if pfn is not None:
+                    self._seq += 1
+                    self.now += self.CALL_NS
                     self.mem_map.owner[pfn] = 0
-                return pfn
+                    return pfn
+                if type(order) is int and 0 <= order <= self._max_order:
+                    return self._alloc_unseen(context, order)
         context = self._context(gfp, nid)
         order = self._order(order)
         self._know_owner(owner)
@@ -134,6 +170,18 @@ class Kernel(Machine):
             lambda: self._alloc(context, order, owner),
             _pfn_text,
         )
+
+    def _alloc_unseen(self, context: AllocContext, order: int) -> int | None:
+        """Allocate while nobody records or listens."""
+        self._seq += 1
+        self.now += self.CALL_NS
+        try:
+            pfn = page_alloc.alloc_pages(self, context, order)
+        except KeyError:
+            raise self._list_corruption() from None
+        if pfn is not None:
+            self.mem_map.owner[pfn] = 0
+        return pfn
 
     def get_free_pages(self, gfp: int | str, order: int = 0, *, owner: str = "") -> int | None:
         """Allocate 2^order pages; return their address in the direct map, or None.
@@ -218,12 +266,17 @@ class Kernel(Machine):
             TypeError, ValueError: not a page, not an order.
             Oops: no memory there. KernelBug: free lists found broken.
         """
+        quick = self.trace is None and not self.listeners
+        if quick and free_to_pcp(self.mem_map, self._zone_hint, page, order):
+            self._seq += 1
+            return
         order = self._order(order)
         if page is None:
             return
         pfn = self._pfn(page)
-        if self.trace is None and not self.listeners:
+        if quick:
             self._seq += 1
+            self._zone_hint = self.page_zone(pfn)
             self._free(pfn, order)
             return
         self._call(f"free_pages({pfn:#x}, {order})", lambda: self._free(pfn, order), _done_text)
@@ -268,6 +321,19 @@ class Kernel(Machine):
 
         self._call("drain_all_pages()", lambda: self._guarded(run), _done_text)
 
+    def compact_memory(self) -> None:
+        """Compact every zone as far as it goes (writing 1 to /proc/sys/vm/compact_memory)."""
+
+        def run() -> None:
+            for zone in self.zones:
+                cc = compaction.CompactControl(
+                    zone, -1, 0, compaction.COMPACT_PRIO_SYNC_FULL, 0, zone.idx, direct=False
+                )
+                drain_pages_zone(zone)
+                compaction.compact_zone(self, cc)
+
+        self._call("compact_memory()", lambda: self._guarded(run), _done_text)
+
     # -- addresses --------------------------------------------------------------------------------
 
     def page_address(self, pfn: int) -> int:
@@ -305,7 +371,8 @@ class Kernel(Machine):
 
     def _context(self, gfp: int | str, nid: int | None) -> AllocContext:
         """Return what a mask and a node mean, worked out once."""
-        key = (gfp, -1 if nid is None else nid)
+        # A mask alone stands for a request from the running CPU with nothing around it.
+        key = gfp if nid is None and not self.context.frames else (gfp, -1 if nid is None else nid)
         try:
             known = self._contexts.get(key)
         except TypeError:
@@ -315,7 +382,7 @@ class Kernel(Machine):
         if known is None:
             mask = flags.as_mask(gfp, self.release)
             node = self.numa_node_id() if nid in (None, -1) else nid
-            known = page_alloc.prepare_alloc_pages(self, mask, node)
+            known = prepare_alloc_pages(self, mask, node)
             self._contexts[key] = known
         return known
 
@@ -328,13 +395,6 @@ class Kernel(Machine):
             raise ValueError(f"order={order}: order n is 2^n pages, and no machine has 2^64")
         return order
 
-    def page_zone(self, pfn: int) -> Zone:
-        """Return the zone of a page (same name in Linux)."""
-        for zone in self.zones:
-            if zone.start_pfn <= pfn < zone.end_pfn:
-                return zone
-        raise Oops(f"pfn {pfn:#x} is in no zone")
-
     def _alloc(self, context: AllocContext, order: int, owner: str) -> int | None:
         if order > self._max_order:
             if not context.gfp & NOWARN:
@@ -342,6 +402,9 @@ class Kernel(Machine):
             if self.trace is not None:
                 self.trace.note("order_too_high", order=order, most=self._max_order)
             return None
+        self.now += self.CALL_NS
+        if self.now >= self.due:
+            kswapd.tick(self)
         pfn = self._guarded(lambda: page_alloc.alloc_pages(self, context, order))
         if pfn is not None:
             self.mem_map.owner[pfn] = self.owner_names.index(owner)
@@ -371,12 +434,22 @@ class Kernel(Machine):
 
     def _free(self, pfn: int, order: int) -> None:
         zone = self.page_zone(pfn)
+        lru = self.mem_map.lru
+        if lru and lru[pfn]:
+            self._leave_lru(pfn)
         if pfn + (1 << order) > self.mem_map.pages:
             self._pfn(self.mem_map.pages)  # the first page that is not there
         try:
             page_check.free_pages(self, zone, pfn, order)
         except KeyError:
             raise self._list_corruption() from None
+
+    def _leave_lru(self, pfn: int) -> None:
+        """Take a page that somebody frees off its list, and from its task."""
+        task = self.task_of(pfn)
+        if task is not None:
+            del task.anon[pfn]
+        self.nodes[self.page_zone(pfn).nid].folio_del_lru(pfn)
 
     def _guarded(self, run: Callable[[], T]) -> T:
         """Run what takes blocks off lists; a missing block is what list_del() would find."""

@@ -7,15 +7,24 @@ and tells whoever listens.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Self, TypeVar
 
+from kmemkit import gfp as flags
+from kmemkit import strings
+from kmemkit.mm.context import Context
+from kmemkit.mm.errors import Livelock, Oops
+from kmemkit.mm.freelist import AllocContext
 from kmemkit.mm.history import History
-from kmemkit.mm.mm_init import cpus_of_node
+from kmemkit.mm.kswapd import NEVER
 from kmemkit.mm.mmzone import MemMap, Vm, Zone
-from kmemkit.mm.page_alloc import AllocContext
+from kmemkit.mm.numa import Topology
+from kmemkit.mm.ratelimit import RatelimitState
+from kmemkit.mm.sched import Task
+from kmemkit.mm.swap import ACTIVE_ANON, INACTIVE_ANON, UNEVICTABLE, Pglist
 from kmemkit.mm.trace import Trace
 from kmemkit.mm.zonelist import build_zonelists
 from kmemkit.snapshot import Event, Snapshot, Step, Why
@@ -23,6 +32,15 @@ from kmemkit.snapshot import Event, Snapshot, Step, Why
 __all__ = ("Machine",)
 
 T = TypeVar("T")
+
+
+def task_owner(task: Task) -> str:
+    """Return the name under which a task's pages stand in the owner column."""
+    return f"{task.comm} [{task.pid}]"
+
+
+def _has_pages(node: Pglist) -> bool:
+    return any(pages for lists in node.lists for pages in lists.values())
 
 
 def _check_snapshot(snapshot: object) -> None:
@@ -33,13 +51,13 @@ def _check_snapshot(snapshot: object) -> None:
 class Machine:
     """Everything a simulated kernel is and remembers, without the calls that allocate."""
 
-    arch = "x86_64"
-    #: Name of the current task, as reports print it.
-    comm = "init"
+    #: Simulated time that a request for pages takes, in ns.
+    CALL_NS = 5_000
 
     def _prepare(self, release: str, nodes: int, cpus: int) -> None:
         """Set what is the same for every way to make a Kernel."""
-        self.release, self.nr_nodes, self.nr_cpus = release, nodes, cpus
+        self.release, self.arch = release, "x86_64"
+        self._connect_nodes(Topology.even(nodes, cpus))
         self.cmdline = ""
         self.vm = Vm()
         self.scaled: tuple[str, ...] = ()
@@ -53,23 +71,61 @@ class Machine:
         self._warned: set[str] = set()
         self._cpu = 0
         self._seq = 0
+        self.tasks = [Task(1, "init")]
+        #: the task that makes the calls
+        self.current = self.tasks[0]
+        self.context = Context()
+        #: whether it was built with CONFIG_DEBUG_ATOMIC_SLEEP and CONFIG_PROVE_LOCKING
+        self.debug_kernel = False
+        #: simulated time since boot, in ns
+        self.now = 0
+        #: when a thread that is awake gets a CPU at the latest
+        self.due = NEVER
+        #: the OOM killer ended a task on behalf of the last request that called it
+        self.oom_killed = False
+        #: the event counters of /proc/vmstat that have moved
+        self.vm_events: Counter[str] = Counter()
+        #: (node, name in /proc/vmstat) -> pages beyond those that are simulated one by one
+        self.node_page_state: Counter[tuple[int, str]] = Counter()
+        #: cache -> (used, total) kB of slabs that cannot be reclaimed, newest cache first
+        self.unreclaimable_slabs: dict[str, tuple[int, int]] = {}
+        self.total_swap_pages = self.nr_swap_pages = 0
+        self.ratelimits: dict[str, RatelimitState] = {}
 
     def _adopt(self, mem_map: MemMap, zones: list[Zone]) -> None:
         """Take over columns and zones, and build what follows from them."""
         self.mem_map, self.zones = mem_map, zones
-        cpu_nodes = frozenset(
-            nid for nid in range(self.nr_nodes) if cpus_of_node(nid, self.nr_cpus, self.nr_nodes)
-        )
-        self._zonelists = build_zonelists(zones, cpu_nodes)
-        self._contexts: dict[tuple[int | str, int], AllocContext] = {}
+        self._zonelists = build_zonelists(zones, self.topology)
+        self.nodes = [Pglist(nid, self.node_zones(nid)) for nid in range(self.nr_nodes)]
+        self._contexts: dict[int | str | tuple[int | str, int], AllocContext] = {}
+        #: the zone of the page freed last: the next one is likely in it too
+        self._zone_hint = zones[0]
         self._max_order = zones[0].max_order
         self.cpu = self._cpu
         self._connect()
+
+    def _connect_nodes(self, topology: Topology) -> None:
+        """Take over which nodes there are, and which CPUs are where."""
+        self.topology = topology
+        self.nr_nodes, self.nr_cpus = topology.nodes, len(topology.cpu_node)
 
     def _connect(self) -> None:
         """Let the zones record to the current trace, or to none."""
         for zone in self.zones:
             zone.trace = self.trace
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Let the zones note no reasons for a while: thousands of pages have thousands of them.
+
+        Events that `self.trace` is asked to record directly are recorded all the same.
+        """
+        for zone in self.zones:
+            zone.trace = None
+        try:
+            yield
+        finally:
+            self._connect()
 
     def __repr__(self) -> str:
         pages = sum(zone.present for zone in self.zones)
@@ -82,14 +138,22 @@ class Machine:
         """Return the whole machine as a frozen value."""
         settings = {
             "vm": self.vm.freeze(),
+            "arch": self.arch,
             "nodes": self.nr_nodes,
             "cpus": self.nr_cpus,
+            "topology": self.topology,
             "cpu": self._cpu,
-            "comm": self.comm,
+            "current": self.current.pid,
+            "context": self.context.freeze(),
+            "debug_kernel": self.debug_kernel,
             "cmdline": self.cmdline,
             "compound": frozenset(self.mem_map.compound),
             "dmesg": tuple(self._dmesg),
             "warned": frozenset(self._warned),
+            "node_page_state": dict(self.node_page_state),
+            "unreclaimable_slabs": dict(self.unreclaimable_slabs),
+            "swap_pages": (self.total_swap_pages, self.nr_swap_pages),
+            "ratelimits": {func: state.freeze() for func, state in self.ratelimits.items()},
         }
         return Snapshot(
             release=self.release,
@@ -101,6 +165,12 @@ class Machine:
             scaled=self.scaled,
             settings=settings,
             seq=self._seq,
+            nodes=tuple(node.freeze() for node in self.nodes),
+            lru=bytes(self.mem_map.lru) if any(map(_has_pages, self.nodes)) else b"",
+            tasks=tuple(task.freeze() for task in self.tasks),
+            context=tuple(self.context.frames),
+            vmstat=dict(self.vm_events),
+            now=self.now,
         )
 
     @classmethod
@@ -116,9 +186,11 @@ class Machine:
         """Put the machine into the state of a snapshot."""
         settings: Mapping[str, Any] = snapshot.settings
         self.release = snapshot.release
-        self.nr_nodes, self.nr_cpus = settings.get("nodes", 1), settings.get("cpus", 1)
+        self.arch = settings.get("arch", "x86_64")
+        even = Topology.even(settings.get("nodes", 1), settings.get("cpus", 1))
+        self._connect_nodes(settings.get("topology", even))
         self.vm = Vm.thaw(settings.get("vm", {}))
-        self.comm, self.cmdline = settings.get("comm", self.comm), settings.get("cmdline", "")
+        self.cmdline = settings.get("cmdline", "")
         self.scaled, self._seq = snapshot.scaled, snapshot.seq
         self.owner_names = list(snapshot.owner_names)
         self._dmesg = deque(settings.get("dmesg", ()), maxlen=2000)
@@ -132,7 +204,42 @@ class Machine:
         for zone in snapshot.zones:
             first = zone.start_pfn >> zone.pageblock_order
             mem_map.pageblock[first : first + len(zone.pageblocks)] = zone.pageblocks
+        if snapshot.lru:
+            mem_map.lru[:] = snapshot.lru
+        self._load_tasks(snapshot)
         self._adopt(mem_map, [Zone.thaw(zone, mem_map, self.vm) for zone in snapshot.zones])
+        if snapshot.nodes:
+            self.nodes = [Pglist.thaw(node, self.node_zones(node.nid)) for node in snapshot.nodes]
+        self._own_anon()
+        self.due = min((n.kswapd_due for n in self.nodes if n.kswapd_running), default=NEVER)
+
+    def _load_tasks(self, snapshot: Snapshot) -> None:
+        """Take over tasks, context, counters and time of a snapshot."""
+        if snapshot.tasks:
+            self.tasks = [Task.thaw(task) for task in snapshot.tasks]
+            pid = snapshot.settings.get("current")
+            self.current = next((t for t in self.tasks if t.pid == pid), self.tasks[0])
+        self.vm_events = Counter(snapshot.vmstat)
+        self.now = snapshot.now
+        settings: Mapping[str, Any] = snapshot.settings
+        self.context = Context.thaw(snapshot.context, settings.get("context", {}))
+        self.debug_kernel = settings.get("debug_kernel", False)
+        self.node_page_state = Counter(settings.get("node_page_state", {}))
+        self.unreclaimable_slabs = dict(settings.get("unreclaimable_slabs", {}))
+        self.total_swap_pages, self.nr_swap_pages = settings.get("swap_pages", (0, 0))
+        frozen = settings.get("ratelimits", {})
+        self.ratelimits = {func: RatelimitState(*state) for func, state in frozen.items()}
+
+    def _own_anon(self) -> None:
+        """Give the tasks their anonymous pages back: an owner's name is its task's."""
+        tasks = {self.owner_names.index(task_owner(t)): t for t in self.tasks
+                 if task_owner(t) in self.owner_names}  # fmt: skip
+        owner = self.mem_map.owner
+        for node in self.nodes:
+            for lru in (INACTIVE_ANON, ACTIVE_ANON, UNEVICTABLE):
+                for pfn in node.pages(lru):
+                    if owner[pfn] in tasks:
+                        tasks[owner[pfn]].anon[pfn] = None
 
     @classmethod
     def from_recording(cls, recording: str | PathLike[str] | Mapping[str, Any]) -> Self:
@@ -224,8 +331,11 @@ class Machine:
             text = show(result)
             ok = result is not None or text != "NULL"
             return result
+        except Livelock:
+            text = strings.text("road.livelock")
+            raise
         finally:
-            self._why = Why(call, text, tuple(trace.reasons))
+            self._why = Why(call, text, tuple(trace.reasons), tuple(trace.marks))
             if self._history is not None:
                 self._history.append(
                     Step(call, text, ok, trace.since(seq), self._why, self.snapshot())
@@ -235,6 +345,15 @@ class Machine:
     def _notify(self) -> None:
         for listener in tuple(self.listeners):
             listener()
+
+    @property
+    def comm(self) -> str:
+        """Name of the current task, as reports print it."""
+        return self.current.comm
+
+    @comm.setter
+    def comm(self, comm: str) -> None:
+        self.current.comm = comm
 
     # -- machine ----------------------------------------------------------------------------------
 
@@ -254,9 +373,37 @@ class Machine:
         for zone in self.zones:
             zone.pcp = zone.pcps[min(cpu, len(zone.pcps) - 1)]
 
+    def page_zone(self, pfn: int) -> Zone:
+        """Return the zone of a page (same name in Linux)."""
+        for zone in self.zones:
+            if zone.start_pfn <= pfn < zone.end_pfn:
+                return zone
+        raise Oops(f"pfn {pfn:#x} is in no zone")
+
+    def task_of(self, pfn: int) -> Task | None:
+        """Return the task that has a page mapped, or None: a file page, a kernel page."""
+        for task in self.tasks:
+            if pfn in task.anon:
+                return task
+        return None
+
+    def node_zones(self, nid: int) -> list[Zone]:
+        """Return a node's zones, lowest first."""
+        return sorted((z for z in self.zones if z.nid == nid), key=lambda z: z.idx)
+
+    @property
+    def zone_names(self) -> tuple[str, ...]:
+        """Names of the zones by index, populated or not."""
+        return flags.ZONE_NAMES[self.arch]
+
+    @property
+    def normal_zone(self) -> int:
+        """Index of ZONE_NORMAL."""
+        return self.zone_names.index("Normal")
+
     def numa_node_id(self) -> int:
         """Return the node of the CPU that runs."""
-        return self._cpu * self.nr_nodes // max(self.nr_cpus, self.nr_nodes)
+        return self.topology.cpu_node[self._cpu]
 
     def zonelist(self, nid: int, this_node: bool) -> tuple[Zone, ...]:
         """Return the zones a request from a node tries, in order.

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kmemkit.snapshot import Kind, PcpSnapshot, ZoneSnapshot
@@ -49,6 +50,7 @@ __all__ = (
     "ZONE_BOOSTED_WATERMARK",
     "ZONE_MOVABLE",
     "ZONE_RECLAIM_ACTIVE",
+    "CompactDeferral",
     "MemMap",
     "PerCpuPages",
     "Vm",
@@ -107,9 +109,11 @@ class MemMap:
         refcount: pfn -> difference from the normal count (1 at allocated heads, 0 elsewhere);
             empty unless somebody took an extra reference or freed what was not theirs.
         compound: heads of blocks allocated with __GFP_COMP.
+        lru: one byte a page: 0, or the number of its LRU list + 1 (snapshot.LRU_LISTS), and
+            LRU_DIRTY. Only single pages are on such lists; the column is empty while none is.
     """
 
-    __slots__ = ("compound", "owner", "page", "pageblock", "pages", "refcount")
+    __slots__ = ("compound", "lru", "owner", "page", "pageblock", "pages", "refcount")
 
     def __init__(self, pages: int, pageblock_order: int) -> None:
         #: pages the machine has; the column goes on, as a hole, to the end of the last block, so
@@ -122,6 +126,12 @@ class MemMap:
         self.pageblock = bytearray([MIGRATE_MOVABLE]) * blocks
         self.refcount: dict[int, int] = {}
         self.compound: set[int] = set()
+        self.lru = bytearray()
+
+    def lru_pages(self, first: int, end: int) -> int:
+        """Return how many pages of a range are on LRU lists."""
+        part = self.lru[first:end]
+        return len(part) - part.count(0)
 
     def page_count(self, pfn: int) -> int:
         """Return a page's reference count (include/linux/page_ref.h, same name).
@@ -137,8 +147,16 @@ class Vm:
     """Settings that all zones share (sysctl vm.*, boot-time switches).
 
     Attributes:
+        min_free_kbytes: what the marks share out, in kB; `user_min_free_kbytes` is what a user
+            asked for, -1 if nobody did.
         watermark_boost_factor: in 1/10000 of the high mark; 0 switches boosting off.
+        watermark_scale_factor: least distance between marks, in 1/10000 of a zone.
+        lowmem_reserve_ratio: by zone index; a zone keeps 1/ratio of the zones above it.
         percpu_pagelist_high_fraction: 0 lets the lists tune themselves.
+        swappiness, extfrag_threshold, zone_reclaim_mode: how reclaim and compaction choose.
+        panic_on_oom, oom_kill_allocating_task, oom_dump_tasks: what the OOM killer does.
+        movable_is_high: ZONE_MOVABLE has a small min mark, as HighMem has. Before 6.6 only where
+            its memory is HighMem's.
         page_group_by_mobility_disabled: machine too small for migratetypes to make sense.
         thp: transparent huge pages are on (they raise min_free_kbytes).
         check_pages: look at every page's state at free and at allocation (init_on_alloc=1).
@@ -146,26 +164,47 @@ class Vm:
 
     __slots__ = (
         "check_pages",
+        "extfrag_threshold",
+        "lowmem_reserve_ratio",
         "min_free_kbytes",
+        "movable_is_high",
+        "oom_dump_tasks",
+        "oom_kill_allocating_task",
         "page_group_by_mobility_disabled",
+        "panic_on_oom",
         "percpu_pagelist_high_fraction",
+        "swappiness",
         "thp",
+        "user_min_free_kbytes",
         "watermark_boost_factor",
         "watermark_scale_factor",
+        "zone_reclaim_mode",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, arch: str = "x86_64") -> None:
         self.watermark_boost_factor = 15000
         self.watermark_scale_factor = 10
         self.min_free_kbytes = 1024
+        self.user_min_free_kbytes = -1
+        #: x86_64: DMA, DMA32, Normal, Movable, Device; i386: DMA, Normal, HighMem, Movable
+        self.lowmem_reserve_ratio: tuple[int, ...] = (
+            (256, 32, 0, 0) if arch == "i386" else (256, 256, 32, 0, 0)
+        )
         self.percpu_pagelist_high_fraction = 0
+        self.swappiness = 60
+        self.extfrag_threshold = 500
+        self.zone_reclaim_mode = 0
+        self.panic_on_oom = 0
+        self.oom_kill_allocating_task = 0
+        self.oom_dump_tasks = 1
+        self.movable_is_high = True
         self.page_group_by_mobility_disabled = False
         self.check_pages = True
         self.thp = True
 
-    def freeze(self) -> dict[str, int]:
+    def freeze(self) -> dict[str, int | tuple[int, ...]]:
         """Return the settings by name."""
-        return {name: int(getattr(self, name)) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def thaw(cls, frozen: Mapping[str, object]) -> Vm:
@@ -223,6 +262,15 @@ class PerCpuPages:
         return pcp
 
 
+@dataclass(slots=True)
+class CompactDeferral:
+    """How often a zone's compaction failed, and how long it is left alone for that."""
+
+    considered: int = 0
+    shift: int = 0
+    order_failed: int = 0
+
+
 class Zone:
     """A zone: its span, its marks, its free lists (struct zone). Sizes are pages.
 
@@ -232,6 +280,7 @@ class Zone:
     """
 
     __slots__ = (
+        "compact",
         "end_pfn",
         "flags",
         "free_head",
@@ -287,6 +336,7 @@ class Zone:
         self.lowmem_reserve: tuple[int, ...] = (0, 0, 0, 0, 0)
         self.nr_reserved_highatomic = self.nr_free_highatomic = 0
         self.flags = 0
+        self.compact = CompactDeferral()
         self.vm_stat = 0
         self.stat_threshold = self.percpu_drift_mark = 0
         #: pageblock (by its number in the machine) -> allocated pages in it that could be moved
@@ -343,6 +393,7 @@ class Zone:
             pageblock_order=self.pageblock_order, pageblocks=bytes(self.pageblock[first:last]),
             movable={block - first: pages for block, pages in self.movable.items()},
             pcps=tuple(pcp.freeze() for pcp in self.pcps), _lists=lists,
+            compact=(self.compact.considered, self.compact.shift, self.compact.order_failed),
         )  # fmt: skip
 
     @classmethod
@@ -365,6 +416,7 @@ class Zone:
             area = order * MIGRATE_TYPES + migratetype
             zone.free_head[area].update(head)
             zone.free_tail[area].update(tail)
+        zone.compact = CompactDeferral(*frozen.compact)
         zone.pcps = [PerCpuPages.thaw(pcp) for pcp in frozen.pcps]
         zone.pcp = zone.pcps[0]
         return zone

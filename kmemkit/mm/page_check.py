@@ -19,7 +19,7 @@ from kmemkit.mm.pcp import free_unref_page
 from kmemkit.mm.trace import Trace
 
 if TYPE_CHECKING:
-    from kmemkit.mm.kernel import Kernel
+    from kmemkit.mm.machine import Machine
 
 __all__ = ("check_new_pages", "free_pages", "free_pages_ok", "get_page", "split_page")
 
@@ -28,7 +28,7 @@ PG_RESERVED = 1 << 13
 LASTCPUPID = 0x1FFFFF << 30
 
 
-def free_pages(kernel: Kernel, zone: Zone, pfn: int, order: int) -> None:
+def free_pages(kernel: Machine, zone: Zone, pfn: int, order: int) -> None:
     """Drop one reference of a page; if it was the last, free 2^order pages from there on.
 
     Linux: mm/page_alloc.c __free_pages(). If others still hold the first page of a block that is
@@ -60,7 +60,7 @@ def free_pages(kernel: Kernel, zone: Zone, pfn: int, order: int) -> None:
             free_unref_page(zone, pfn + (1 << part), part)
 
 
-def free_pages_ok(kernel: Kernel, zone: Zone, pfn: int, order: int) -> None:
+def free_pages_ok(kernel: Machine, zone: Zone, pfn: int, order: int) -> None:
     """Free a block past the per-CPU lists, to the tail of its buddy list (__free_pages_ok())."""
     if free_pages_prepare(kernel, zone, pfn, order):
         free_one_page(zone, pfn, order, to_tail=True)
@@ -111,7 +111,7 @@ def _trace_free(trace: Trace, pfn: int, order: int) -> None:
     trace.event("mm_page_free", pfn=f"{pfn:#x}", order=order)
 
 
-def free_pages_prepare(kernel: Kernel, zone: Zone, pfn: int, order: int) -> bool:
+def free_pages_prepare(kernel: Machine, zone: Zone, pfn: int, order: int) -> bool:
     """Look at every page about to be freed; return whether the block may go on a free list.
 
     Linux: mm/page_alloc.c free_pages_prepare(). One bad page and the whole block is dropped: it
@@ -129,7 +129,7 @@ def free_pages_prepare(kernel: Kernel, zone: Zone, pfn: int, order: int) -> bool
     return good
 
 
-def check_new_pages(kernel: Kernel, zone: Zone, pfn: int, order: int) -> bool:
+def check_new_pages(kernel: Machine, zone: Zone, pfn: int, order: int) -> bool:
     """Look at every page of a block about to be handed out; a bad block is reported and dropped.
 
     Linux: mm/page_alloc.c check_new_pages().
@@ -145,7 +145,7 @@ def check_new_pages(kernel: Kernel, zone: Zone, pfn: int, order: int) -> bool:
     return good
 
 
-def _check_page(kernel: Kernel, zone: Zone, pfn: int) -> bool:
+def _check_page(kernel: Machine, zone: Zone, pfn: int) -> bool:
     """Report a page that is neither in use by nobody nor clean (page_expected_state())."""
     byte = zone.page[pfn]
     count = zone.mem_map.page_count(pfn)

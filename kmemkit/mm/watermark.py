@@ -24,6 +24,7 @@ from kmemkit.mm.mmzone import (
 __all__ = (
     "__zone_watermark_ok",
     "explain_watermark",
+    "has_block",
     "reduced_mark",
     "zone_watermark_fast",
     "zone_watermark_ok",
@@ -52,7 +53,7 @@ def __zone_watermark_ok(
     reserve = zone.lowmem_reserve[highest_zoneidx]
     if free - less <= least + reserve:
         return False
-    return not order or _has_block(zone, order, alloc_flags)
+    return not order or has_block(zone, order, alloc_flags)
 
 
 def reduced_mark(mark: int, alloc_flags: int) -> int:
@@ -70,7 +71,7 @@ def reduced_mark(mark: int, alloc_flags: int) -> int:
     return mark
 
 
-def _has_block(zone: Zone, order: int, alloc_flags: int) -> bool:
+def has_block(zone: Zone, order: int, alloc_flags: int) -> bool:
     """Return whether a free block of `order` or more is on a list the request may use."""
     atomic = bool(alloc_flags & (ALLOC_HIGHATOMIC | ALLOC_OOM))
     for current in range(order, zone.max_order + 1):
