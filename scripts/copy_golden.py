@@ -1,8 +1,8 @@
 """Copy what the tests need from a folder of recordings into tests/golden.
 
 `python scripts/copy_golden.py RECORDINGS`. The folder has traces/, special/bulk/, boots/ and
-misuse/, each as docs/recordings.md describes. Run it when recordings are added; its output is
-committed, and is the same byte for byte however often it runs.
+misuse/, each as docs/recordings.md describes, and kernel logs in logs/ and ladder/. Run it when
+recordings are added; its output is committed, and is the same byte for byte however often it runs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ from typing import Any
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 #: Machines whose zones `Kernel` lays out from `ram`, `nodes` and `cpus` alone.
 PLAIN_BOOT = re.compile(r"m\d+-c\d+|numa-(1g\+1g|2g\+2g|memoryless|off).*")
+#: Boots whose files are copied as they are, to be read as a folder.
+FOLDERS = ("i386-61pae-m1024", "numa-2g+2g-c2")
+#: Lines of a boot's log that say how memory was handed out.
+LOG_LINES = (
+    r"Memory: |Freeing .* memory|RAMDISK|Fallback order|CPUs: +#|deferred pages|Unknown kernel"
+)
 #: Kinds of misuse that concern pages only.
 PAGE_MISUSE = frozenset(
     {
@@ -51,26 +57,27 @@ def copy_traces(recordings: Path) -> None:
 
 
 def copy_boots(recordings: Path) -> None:
-    """Copy the zones of each boot, the marks after each change of a sysctl, and the /proc texts."""
+    """Copy the zones of each boot, all that its marks depend on, and the /proc texts."""
     summary = json.loads((recordings / "boots" / "SUMMARY.json").read_text(encoding="utf-8"))
-    boots, settings, texts = {}, [], {}
+    boots, recorded, texts = {}, {}, {}
     for name, boot in sorted(summary.items()):
         folder = recordings / "boots" / name
         if not boot.get("zones"):
             continue
         if PLAIN_BOOT.fullmatch(name):
             boots[name] = machine(boot)
-        if not name.startswith("i386"):
-            settings += [
-                {"boot": name, **marks(step)} for step in boot.get("steps", ()) if step["zones"]
-            ]
+        recorded[name] = boot_record(boot, folder)
         for place in (folder, *sorted(folder.glob("step*"))):
             texts[place.relative_to(folder.parent).as_posix()] = {
                 file: (place / file).read_text(encoding="utf-8")
                 for file in ("buddyinfo", "pagetypeinfo")
             }
+    folders: dict[str, str] = {}
+    for name in FOLDERS:
+        folders |= files(recordings / "boots" / name)
     write_json(GOLDEN / "boots.json", boots)
-    write_json(GOLDEN / "sysctls.json", settings)
+    write_json(GOLDEN / "recorded_boots.json.gz", recorded)
+    write_json(GOLDEN / "boot_folders.json.gz", folders)
     write_json(GOLDEN / "proc.json.gz", texts)
 
 
@@ -97,15 +104,40 @@ def machine(boot: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def marks(step: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings in force after one step, and what they make of each zone."""
-    settings = (
-        "min_free_kbytes", "watermark_scale_factor", "lowmem_reserve_ratio",
-        "percpu_pagelist_high_fraction",
+def boot_record(boot: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return a boot as docs/recordings.md has it, without what does not concern the marks."""
+    return {
+        **state(boot),
+        **{key: boot[key] for key in ("uname", "cmdline", "qemu_args")},
+        "dmesg": matching(folder / "dmesg", LOG_LINES),
+        "iomem": matching(folder / "iomem", "Kernel code"),
+        "steps": [{"set": step["set"], **state(step)} for step in boot.get("steps", ())],
+    }
+
+
+def state(boot: dict[str, Any]) -> dict[str, Any]:
+    """Return settings and zones at one moment."""
+    keys = (
+        "node", "zone", "start_pfn", "spanned", "present", "managed", "boost", "min", "low", "high",
+        "promo", "protection", "pcp",
     )  # fmt: skip
-    keys = ("node", "zone", "managed", "min", "low", "high", "promo", "protection", "pcp")
-    zones = [{key: zone[key] for key in keys} for zone in step["zones"] if zone["managed"]]
-    return {"settings": {name: step["sys_vm"][name] for name in settings}, "zones": zones}
+    zones = [{key: zone[key] for key in keys if key in zone} for zone in boot["zones"]]
+    return {"zones": zones, "sys_vm": boot["sys_vm"]}
+
+
+def matching(path: Path, pattern: str) -> str:
+    """Return the lines of a text in which a pattern occurs."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if re.search(pattern, line))
+
+
+def files(folder: Path) -> dict[str, str]:
+    """Return the files of one boot that its marks depend on, by path."""
+    names = ("zoneinfo", "sys_vm", "cmdline", "qemu_args", "uname", "iomem", "set")
+    paths = [path for path in sorted(folder.rglob("*")) if path.name in names]
+    texts = {path.relative_to(folder.parent).as_posix(): path.read_text("utf-8") for path in paths}
+    texts[f"{folder.name}/dmesg"] = matching(folder / "dmesg", LOG_LINES) + "\n"
+    return texts
 
 
 def copy_misuse(recordings: Path) -> None:
@@ -124,6 +156,14 @@ def copy_misuse(recordings: Path) -> None:
     write_json(GOLDEN / "misuse_pages.json", rows)
 
 
+def copy_logs(recordings: Path) -> None:
+    """Copy the kernel logs that hold a report about memory, by name, whole."""
+    paths = [*(recordings / "logs").glob("*.txt"), *(recordings / "ladder").glob("*.dmesg")]
+    logs = {path.stem: path.read_text(encoding="utf-8") for path in sorted(paths)}
+    reports = {name: text for name, text in logs.items() if "Mem-Info:" in text}
+    write_json(GOLDEN / "logs" / "reports.json.gz", reports)
+
+
 def main() -> None:
     """Copy everything."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -132,6 +172,7 @@ def main() -> None:
     copy_traces(recordings)
     copy_boots(recordings)
     copy_misuse(recordings)
+    copy_logs(recordings)
 
 
 if __name__ == "__main__":
