@@ -19,6 +19,7 @@ from kmemkit.gfp_names import (
     flag_names,
     read_mask,
 )
+from kmemkit.gfp_path import SLOW_PATH, alloc_flags, left_out
 from kmemkit.gfp_rules import (
     MIGRATETYPE_NAMES,
     ZONE_NAMES,
@@ -53,6 +54,7 @@ __all__ = (
     "GFP_ZONEMASK",
     "MIGRATETYPE_NAMES",
     "RELEASES",
+    "SLOW_PATH",
     "ZONE_NAMES",
     "__GFP_ACCOUNT",
     "__GFP_BITS_MASK",
@@ -91,6 +93,7 @@ __all__ = (
     "Outcome",
     "Profile",
     "UnknownReleaseError",
+    "alloc_flags",
     "as_mask",
     "decode",
     "describe",
@@ -99,8 +102,11 @@ __all__ = (
     "flag_names",
     "gfp_migratetype",
     "gfp_zone",
+    "left_out",
     "legality",
+    "objections",
     "profile",
+    "release_notes",
 )
 
 # Zone modifiers and mobility.
@@ -197,7 +203,7 @@ def describe(
     for label, line in rows:
         lines.append(f"  {'' if label == shown else label:<{width}}{line}")
         shown = label
-    lines += [*notes, *_release_notes(value, chosen)]
+    lines += [*notes, *release_notes(value, chosen)]
     return "\n".join(lines)
 
 
@@ -279,25 +285,39 @@ def _page_lines(can: Effects) -> list[str]:
     return [text(key) for key, holds in keys if holds]
 
 
-def _illegal(value: int, chosen: Profile, order: int) -> list[str]:
-    """Return what alloc_pages() has against a mask, then what other functions add to that."""
-    general = legality(value, order, release=chosen)
+def objections(
+    mask: int, release: str | Profile = "6.12", *, order: int = 0, atomic: bool = False
+) -> list[tuple[str, Finding]]:
+    """Return (calls, finding) for each rule that a mask breaks, alloc_pages() first.
+
+    The other functions follow, several joined by commas, with what each has against the mask
+    besides. Arguments as for `legality`.
+    """
+    general = legality(mask, order, release=release, atomic=atomic)
     added: dict[Finding, list[str]] = {}
     for call in CALLS[1:]:
-        for finding in legality(value, order, call=call, release=chosen):
+        for finding in legality(mask, order, call=call, release=release, atomic=atomic):
             if finding not in general:
                 added.setdefault(finding, []).append(f"{call}()")
-    if not general and not added:
+    found = [("alloc_pages()", finding) for finding in general]
+    return found + [(", ".join(calls), finding) for finding, calls in added.items()]
+
+
+def _illegal(value: int, chosen: Profile, order: int) -> list[str]:
+    found = objections(value, chosen, order=order)
+    if not found:
         return [text("gfp.legal")]
-    lines = [("alloc_pages()", finding) for finding in general or (text("gfp.legal"),)]
-    lines += [(", ".join(calls), finding) for finding, calls in added.items()]
+    lines: list[tuple[str, object]] = [*found]
+    if found[0][0] != "alloc_pages()":
+        lines.insert(0, ("alloc_pages()", text("gfp.legal")))
     return [text("gfp.illegal_call", calls=calls, finding=finding) for calls, finding in lines]
 
 
-def _release_notes(value: int, chosen: Profile) -> list[str]:
+def release_notes(mask: int, release: str | Profile = "6.12") -> list[str]:
     """Return what a reader must know where the release is not 6.12, or a bit not a flag of it."""
+    chosen = release if isinstance(release, Profile) else profile(release)
     notes = []
-    nameless = value & ~sum(bit for _, bit in chosen.flags)
+    nameless = mask & ~sum(bit for _, bit in chosen.flags)
     for bit in (1 << place for place in range(32) if nameless >> place & 1):
         elsewhere = bit_elsewhere(bit)
         key = "gfp.nameless_elsewhere" if elsewhere else "gfp.nameless"
