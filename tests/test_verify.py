@@ -12,15 +12,23 @@ import pytest
 
 from kmemkit.mm.recording import load_recording
 from kmemkit.mm.replay import play_trace
-from kmemkit.verify import main_verify, recordings, verify_file
+from kmemkit.verify import Row, main_verify, recordings, verify_path
 
 TRACES = Path(__file__).parent / "golden" / "traces"
 SPLIT = TRACES / "fix01_split.json.gz"
+BOOTS = load_recording(TRACES.parent / "recorded_boots.json.gz")
+FILES = load_recording(TRACES.parent / "boot_folders.json.gz")
 
 
 @pytest.fixture
 def split() -> dict[str, Any]:
     return load_recording(SPLIT)
+
+
+def verify_file(path: Path) -> Row:
+    """Return the one row of a recording that makes one."""
+    (row,) = verify_path(path)
+    return row
 
 
 def write(path: Path, recording: object) -> Path:
@@ -83,18 +91,16 @@ def test_what_is_not_simulated_is_named_and_counts_as_not_matched(
     unknown_op = copy.deepcopy(split)
     unknown_op["ops"][3] = ["vmalloc", 1, 8192]
     slab = {"name": "s", "constants": {}, "ops": [["ca", 1]], "results": [None]}
-    ladder = {"outcome": "failed", "allocs_got": 3}
     rows = {
         name: verify_file(write(tmp_path / f"{name}.json", recording))
         for name, recording in {
-            "cma": with_cma, "op": unknown_op, "slab": slab, "ladder": ladder,
+            "cma": with_cma, "op": unknown_op, "slab": slab,
         }.items()
     }  # fmt: skip
     assert {name: row.needs for name, row in rows.items()} == {
         "cma": "CMA",
         "op": "operation 'vmalloc'",
         "slab": "slab",
-        "ladder": "reclaim",
     }
     assert not any(row.ok for row in rows.values())
     assert rows["op"].results_matched == 1 and rows["op"].results_compared == 2
@@ -186,3 +192,68 @@ def test_paths_that_hold_nothing_are_named(tmp_path: Path) -> None:
         list(recordings([tmp_path]))
     with pytest.raises(ValueError, match="no such file"):
         list(recordings([tmp_path / "gone.json"]))
+
+
+# -- boots ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for path, content in FILES.items():
+        file = tmp_path / "boots" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content, encoding="utf-8")
+    return tmp_path / "boots"
+
+
+def test_a_row_for_each_boot_and_each_change_of_settings(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder / "SUMMARY.json", {"m1024-c1": BOOTS["m1024-c1"], "m048-c1": {"failed": True}})
+    assert main_verify([folder]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in out[:-1]] == [
+        ["ok", "m1024-c1", "boot"],
+        ["ok", "i386-61pae-m1024", "boot"],
+        *(["ok", f"i386-61pae-m1024/step{n}", "boot"] for n in (1, 2, 3)),
+        ["ok", "numa-2g+2g-c2", "boot"],
+    ]
+    assert out[-1].startswith("6 of 6 recordings match in full; results ")
+
+
+def test_a_folder_of_proc_files_is_a_recording(folder: Path) -> None:
+    boot = folder / "i386-61pae-m1024"
+    assert list(recordings([boot])) == [boot]
+    assert list(recordings([folder])) == [boot, folder / "numa-2g+2g-c2"]
+    rows = verify_path(boot)
+    assert [row.name for row in rows][1:] == [f"{boot.name}/step{n}" for n in (1, 2, 3)]
+    assert all(row.ok and row.kind == "boot" and row.path == str(boot) for row in rows)
+
+
+def test_a_changed_boot_is_noticed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    zoneinfo = folder / "numa-2g+2g-c2" / "zoneinfo"
+    content = zoneinfo.read_text(encoding="utf-8")
+    zoneinfo.write_text(content.replace("min      11237", "min      11238"), encoding="utf-8")
+    assert main_verify([zoneinfo.parent]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("FAIL numa-2g+2g-c2")
+    assert "0/DMA32 min: recorded 11238, simulated 11237" in out
+
+
+def test_what_is_wrong_with_a_boot_is_said_in_its_row(folder: Path, tmp_path: Path) -> None:
+    (folder / "numa-2g+2g-c2" / "dmesg").unlink()
+    row = verify_file(folder / "numa-2g+2g-c2")
+    assert (row.kind, row.ok) == ("boot", False)
+    assert 'numa-2g+2g-c2: its log is missing: dmesg has the "Memory:" line' in row.error
+    bad = copy.deepcopy(BOOTS["m256-c1"])
+    bad["zones"][0]["managed"] = "many"
+    good, broken = verify_path(
+        write(tmp_path / "two.json", {"good": BOOTS["m256-c1"], "broken": bad})
+    )
+    assert good.ok
+    assert "broken: zone 0/DMA: managed='many' is no count of pages" in broken.error
+
+
+def test_other_kinds_in_a_folder_of_boots(folder: Path) -> None:
+    slab = {"columns": ["name"], "boots": {"m256-c1": [["kmalloc-8"]]}}
+    assert verify_file(write(folder / "SLAB.json", slab)).needs == "slab"

@@ -1,27 +1,64 @@
 """The kernel command line and sizes with suffixes, as far as the memory manager reads them.
 
-`Kernel(ram="64M", cmdline="init_on_alloc=0")` uses both.
+`Kernel(ram="64M", cmdline="init_on_alloc=0")` uses both. A parameter is obeyed, or it changes
+nothing that is simulated, or it is refused with a sentence; one that Linux does not know is listed
+in the kernel log, as Linux does.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-__all__ = ("NOT_MODELLED", "SUPPORTED", "parse_cmdline", "parse_size")
+__all__ = ("NOT_MODELLED", "SUPPORTED", "parse_cmdline", "parse_percent", "parse_size")
 
-#: Parameters the simulator obeys, with the values it accepts.
-SUPPORTED = {
+#: Parameters the simulator obeys: the values it accepts, or the kind of value.
+SUPPORTED: dict[str, tuple[str, ...] | str] = {
+    "crashkernel": "size",
+    "highmem": "size",
+    "hugepages": "count",
     "init_on_alloc": ("0", "1"),
+    "init_on_free": ("0", "1"),
+    "kernelcore": "size or percentage",
+    "kfence.num_objects": "count",
+    "kfence.sample_interval": "count",
+    "mem": "size",
+    "movable_node": "nothing",
+    "movablecore": "size or percentage",
+    "numa": "off or fake=N",
+    "page_alloc.shuffle": ("0", "1", "Y", "N", "y", "n"),
     "transparent_hugepage": ("always", "madvise", "never"),
+    "vmalloc": "size",
 }
 #: Parameters that change what the simulator computes, but are not simulated.
 NOT_MODELLED = (
-    "cma", "crashkernel", "highmem", "hugepages", "kernelcore", "mem", "memmap", "movable_node",
-    "movablecore", "numa", "page_alloc.shuffle", "vmalloc",
+    "default_hugepagesz", "hugepagesz", "hugetlb_cma", "maxcpus", "memmap", "memtest", "nosmp",
+    "nr_cpus", "page_poison", "possible_cpus",
+)  # fmt: skip
+#: Only 32-bit kernels read these; others pass them on.
+_I386_ONLY = ("highmem", "vmalloc")
+#: Parameters Linux knows that change nothing here. Debian's kernel is built without CMA, so cma= is
+#: not among them. Names with a dot are modules' parameters, and never listed as unknown.
+_HARMLESS = frozenset(
+    (
+        "acpi", "apic", "audit", "cgroup_disable", "clocksource", "console", "debug",
+        "earlycon", "earlyprintk", "hugetlb_free_vmemmap", "idle", "ignore_loglevel",
+        "init", "initcall_debug", "initrd", "intel_iommu", "iommu", "lockdown",
+        "log_buf_len", "loglevel", "lpj", "lsm", "mce", "mitigations", "nmi_watchdog",
+        "no_hash_pointers", "no_timer_check", "noapic", "nohz", "nolapic", "nopti",
+        "norandmaps", "notsc", "nox2apic", "numa_balancing", "numa_zonelist_order", "oops",
+        "panic", "panic_on_warn", "pci", "preempt", "pti", "quiet", "rcupdate", "rdinit",
+        "reboot", "resume", "ro", "root", "rootdelay", "rootflags", "rootfstype",
+        "rootwait", "rw", "security", "selinux", "slab_debug", "slab_max_order",
+        "slab_merge", "slab_min_objects", "slab_min_order", "slab_nomerge", "slub_debug",
+        "slub_max_order", "slub_merge", "slub_min_objects", "slub_min_order",
+        "slub_nomerge", "splash", "swapaccount", "swiotlb", "thp_anon", "tsc", "watchdog",
+    )
 )  # fmt: skip
 
 _SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MOST = 1 << 46  # 64 TiB, what x86-64 with four page-table levels can hold
+_MOST_FAKE_NODES = 64
 
 
 def parse_size(size: str | int) -> int:
@@ -52,8 +89,16 @@ def parse_size(size: str | int) -> int:
     return number
 
 
-def parse_cmdline(cmdline: str) -> tuple[dict[str, str], list[str]]:
-    """Return (parameters the simulator obeys, parameters it does not know) of a command line.
+def parse_percent(value: str, whole: int) -> int:
+    """Return pages from "512M" or "25%", the latter of `whole` pages (cmdline_parse_core())."""
+    percent = re.fullmatch(r"(\d{1,3})%", value, re.ASCII)
+    return whole * 100 * int(percent[1]) // 10000 if percent else parse_size(value) >> 12
+
+
+def parse_cmdline(cmdline: str, arch: str = "x86_64") -> tuple[dict[str, str], list[str]]:
+    """Return (parameters the simulator obeys, parameters Linux does not know) of a command line.
+
+    sysctl.vm.NAME=VALUE is among the first.
 
     Raises:
         TypeError: not text. ValueError: a parameter that matters but is not simulated, or a value
@@ -70,10 +115,39 @@ def parse_cmdline(cmdline: str) -> tuple[dict[str, str], list[str]]:
                 f"cmdline: {word!r} changes the memory layout in a way that is not simulated; "
                 f"leave it out (simulated: {', '.join(sorted(SUPPORTED))})"
             )
-        if name not in SUPPORTED:
-            unknown.append(word)
-        elif value not in SUPPORTED[name]:
-            raise ValueError(f"cmdline: {word!r}: {name} takes one of {', '.join(SUPPORTED[name])}")
-        else:
+        if name in SUPPORTED and (arch == "i386" or name not in _I386_ONLY):
+            _check(word, name, value)
             known[name] = value
+        elif name.startswith("sysctl.vm."):
+            known[name] = value
+        elif name not in _HARMLESS and "." not in name:
+            unknown.append(word)
     return known, unknown
+
+
+def _check(word: str, name: str, value: str) -> None:
+    """Raise ValueError unless the parameter can have this value."""
+    kind = SUPPORTED[name]
+    if isinstance(kind, tuple):
+        if value not in kind:
+            raise ValueError(f"cmdline: {word!r}: {name} takes one of {', '.join(kind)}")
+        return
+    fine: dict[str, Callable[[], bool]] = {
+        "size": lambda: parse_size(value) > 0,
+        "size or percentage": lambda: value != "mirror" and parse_percent(value, 100) <= _MOST,
+        "count": lambda: re.fullmatch(r"\d{1,9}", value, re.ASCII) is not None,
+        "nothing": lambda: not value,
+        "off or fake=N": lambda: value == "off" or _fake_nodes(value) > 0,
+    }
+    try:
+        good = fine[kind]()
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"cmdline: {word!r}: {name} takes {kind}")
+
+
+def _fake_nodes(value: str) -> int:
+    """Return the N of numa=fake=N, or 0 if that is not what it says."""
+    match = re.fullmatch(r"fake=(\d{1,3})", value, re.ASCII)
+    return int(match[1]) if match and int(match[1]) <= _MOST_FAKE_NODES else 0

@@ -142,12 +142,31 @@ LEDGER = (
     Difference(
         "boot reservations",
         "Firmware, kernel image, initrd and early allocations take what this boot happens to need.",
-        "A PC with a fixed model: the first MiB, 9780 pages of kernel image at 16 MiB, the mem_map "
-        "at the top of each node, 128 KiB of firmware tables below the PCI hole and, with memory "
-        "above 4 GiB, 64 MiB of bounce buffers (swiotlb) below it.",
+        "A PC with a fixed model: the first MiB, 9780 pages of kernel image at 16 MiB (its own on "
+        "i386), an initrd and start-up memory that come back late, the mem_map at the top of each "
+        "node, 128 KiB of firmware tables below the PCI hole, the crash kernel and KFENCE pool "
+        "that are asked for and, with memory above 4 GiB, 64 MiB of bounce buffers below it. As "
+        "in Linux, marks are set before start-up memory is given back.",
         "Zones and their present pages come out as recorded; managed is close, not equal.",
         "none",
+        "kmemkit.mm.e820.plan_memory",
+    ),
+    Difference(
+        "page_alloc.shuffle",
+        "Free blocks are shuffled at boot, and freed ones put at a random end of their list.",
+        "Shuffled once, with a fixed seed; freed blocks go where they always go.",
+        "The same boot gives the same machine.",
+        "none",
         "kmemkit.mm.mm_init.boot",
+    ),
+    Difference(
+        "NUMA",
+        "Firmware says how far nodes are from each other; vm.zone_reclaim_mode may reclaim locally "
+        "first.",
+        "All other nodes are at distance 20, and zone_reclaim_mode stays 0, its default.",
+        "No recorded machine had another distance.",
+        "04",
+        "kmemkit.mm.numa.Topology",
     ),
     Difference(
         "pages in use after boot",

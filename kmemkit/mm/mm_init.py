@@ -1,72 +1,51 @@
-"""Boot: where memory is, which zone it belongs to, what is handed to the buddy, and the marks.
+"""Boot: which zone memory belongs to, what is handed to the buddy, and the marks.
 
 `Kernel.__init__()` calls boot(). Two kinds of machine come out:
 
-* a real layout (16 MiB and more): a PC with Linux's x86-64 zones, the PCI hole below 4 GiB, the
-  first MiB, the kernel image and the mem_map reserved;
+* a real layout (16 MiB and more): a PC with Linux's zones on the ranges `e820` plans, ZONE_MOVABLE
+  cut off where the command line asks for it;
 * a small world (below 16 MiB): one zone from pfn 0, nothing reserved, for lessons. What it scales
   down it says (`Kernel.scaled`).
 
-Linux: mm/mm_init.c, mm/memblock.c, arch/x86/mm/init.c, and the watermark set-up of mm/page_alloc.c.
-Simplified: firmware tables and boot allocations are a fixed model (docs/fidelity.md).
+Linux: mm/mm_init.c, mm/memblock.c, mm/shuffle.c; the marks are set by `wmark_setup`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import pairwise
-from math import isqrt
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
 
 from kmemkit.mm.buddy import free_one_page
+from kmemkit.mm.cmdline import parse_percent
+from kmemkit.mm.e820 import MemoryPlan, Ranges, clip, plan_memory, without
 from kmemkit.mm.mmzone import (
     FREE,
-    HIGH,
     HOLE,
-    LOW,
     MAX_PAGE_ORDER,
     MIGRATE_MOVABLE,
     MIGRATE_TYPES,
-    MIN,
     NO_PAGEBLOCK,
     PAGEBLOCK_ORDER,
-    PROMO,
     RESERVED,
+    ZONE_MOVABLE,
     MemMap,
     Vm,
     Zone,
 )
+from kmemkit.mm.numa import Hardware, Topology
 from kmemkit.mm.pcp import setup_pcp_cacheinfo, zone_set_pageset_high_and_batch
+from kmemkit.mm.wmark_setup import set_up_marks
 from kmemkit.strings import text
 
-__all__ = (
-    "Layout",
-    "boot",
-    "init_per_zone_wmark_min",
-    "memblock_free_range",
-    "refresh_zone_stat_thresholds",
-    "set_recommended_min_free_kbytes",
-    "setup_per_zone_lowmem_reserve",
-    "setup_per_zone_wmarks",
-)
+__all__ = ("Layout", "boot", "memblock_free_range")
 
 #: Below this a machine is a small world (16 MiB: all of it would be ZONE_DMA).
 SMALL_WORLD_PAGES = 4096
 #: A small world needs room for a few blocks.
 LEAST_PAGES = 64
-DMA_END = 4096  # 16 MiB
-DMA32_END = 1 << 20  # 4 GiB
-#: QEMU's and most PCs' layout: RAM above 3.5 GiB leaves the last GiB below 4 GiB to PCI devices.
-PCI_HOLE_START = 786432  # 3 GiB
-PCI_HOLE_NEEDED = 917504  # 3.5 GiB
-#: The firmware keeps the last 128 KiB below the PCI hole for its tables.
-FIRMWARE_PAGES = 32
-KERNEL_IMAGE_START = 4096  # 16 MiB
-KERNEL_IMAGE_PAGES = 9780
-#: With RAM above 4 GiB, 64 MiB below it are kept for devices that reach no further (swiotlb).
-SWIOTLB_PAGES = 16384
-#: sizeof(struct page) is 64 bytes: one page of mem_map describes 64 pages.
-PAGES_PER_MEMMAP_PAGE = 64
-LOWMEM_RESERVE_RATIO = {"DMA": 256, "DMA32": 256, "Normal": 32, "HighMem": 0, "Movable": 0}
+#: ZONE_MOVABLE begins at a multiple of 4 MiB (MAX_ORDER_NR_PAGES).
+MOVABLE_ALIGN = 1 << MAX_PAGE_ORDER
 
 
 @dataclass(slots=True)
@@ -75,65 +54,66 @@ class Layout:
 
     mem_map: MemMap
     zones: list[Zone]
-    scaled: tuple[str, ...]
+    topology: Topology
+    late: Ranges = field(default_factory=list)  #: what Linux frees once the marks are set
+    scaled: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Geometry:
+    max_order: int
+    pageblock_order: int
 
 
 def boot(
-    pages: int,
-    nodes: int,
-    cpus: int,
+    hardware: Hardware,
     vm: Vm,
+    options: Mapping[str, str] | None = None,
     *,
     max_order: int | None = None,
     pageblock_order: int | None = None,
     pcp: bool | None = None,
 ) -> Layout:
-    """Build a machine of `pages` pages and hand its memory to the buddy, ascending.
+    """Build a machine and hand its memory to the buddy, ascending.
 
-    `max_order` and `pageblock_order` default to the real geometry (10 and 9), or to a scaled one in
-    a small world of less than 1024 pages. `pcp` switches the per-CPU lists; off by default in a
-    small world.
+    `options` are the command line's, by name. `max_order` and `pageblock_order` default to the real
+    geometry (10 and 9), or to a scaled one in a small world of less than 1024 pages. `pcp` switches
+    the per-CPU lists; off by default in a small world.
 
     Raises:
-        ValueError: fewer than 64 pages; several nodes in a small world; an impossible geometry.
+        ValueError: fewer than 64 pages; several nodes in a small world; an impossible geometry; a
+            command line that leaves no machine.
     """
-    small = pages < SMALL_WORLD_PAGES
-    if pages < LEAST_PAGES:
+    options = options or {}
+    small = hardware.pages < SMALL_WORLD_PAGES
+    if hardware.pages < LEAST_PAGES:
         raise ValueError(
-            f"ram: {pages} pages = {pages * 4} kB is too little; "
+            f"ram: {hardware.pages} pages = {hardware.pages * 4} kB is too little; "
             f"give at least {LEAST_PAGES} pages (256K)"
         )
-    if small and nodes > 1:
-        raise ValueError(
-            f"nodes={nodes}: a small world has one node; give 16M of ram per node or more"
-        )
-    order, block = _geometry(pages, max_order, pageblock_order)
-    build = _small_world if small else _real_layout
-    machine = build(pages, nodes, cpus, vm, order, block)
-    _mobility_grouping(vm, machine.zones, small)
+    geometry = _geometry(hardware.pages, max_order, pageblock_order)
+    if small:
+        layout = _small_world(hardware, vm, options, geometry)
+    else:
+        layout = _real_layout(hardware, vm, options, geometry)
+    zones, topology = layout.zones, layout.topology
+    if not small if pcp is None else pcp:
+        for zone in zones:
+            zone_set_pageset_high_and_batch(zone, topology.local_cpus(zone.nid))
+            setup_pcp_cacheinfo(zone)
     if small:
         vm.min_free_kbytes = 0
-        setup_per_zone_wmarks(vm, machine.zones)
     else:
-        init_per_zone_wmark_min(vm, machine.zones)
-        _hugepage_init(vm, machine.zones)
-        set_recommended_min_free_kbytes(vm, machine.zones)
-        refresh_zone_stat_thresholds(machine.zones, cpus)
-    if not small if pcp is None else pcp:
-        for zone in machine.zones:
-            zone_set_pageset_high_and_batch(zone, cpus_of_node(zone.nid, cpus, nodes) or cpus)
-            setup_pcp_cacheinfo(zone)
-    machine.scaled = _what_is_scaled(machine, small, pcp)
-    return machine
+        _mobility_grouping(vm, zones)
+        _set_up_marks(vm, layout)
+    if options.get("page_alloc.shuffle", "0") in "1Yy":
+        shuffle_free_memory(zones)
+    layout.scaled = _what_is_scaled(layout, small, pcp)
+    return layout
 
 
-def cpus_of_node(nid: int, cpus: int, nodes: int) -> int:
-    """Return how many CPUs sit on a node: they are dealt out evenly, in order."""
-    return sum(1 for cpu in range(cpus) if cpu * nodes // max(cpus, nodes) == nid)
-
-
-def _geometry(pages: int, max_order: int | None, pageblock_order: int | None) -> tuple[int, int]:
-    """Return (highest order, pageblock order), scaled for a world of less than 1024 pages."""
+def _geometry(pages: int, max_order: int | None, pageblock_order: int | None) -> _Geometry:
+    """Return highest order and pageblock order, scaled for a world of less than 1024 pages."""
     for name, value in (("max_order", max_order), ("pageblock_order", pageblock_order)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
             raise TypeError(f"{name}={value!r}: give a whole number; order n is 2^n pages")
@@ -148,113 +128,192 @@ def _geometry(pages: int, max_order: int | None, pageblock_order: int | None) ->
             f"pageblock_order={pageblock_order}, max_order={max_order}: "
             f"must satisfy 1 <= pageblock_order <= max_order <= {MAX_PAGE_ORDER}"
         )
-    return max_order, pageblock_order
+    return _Geometry(max_order, pageblock_order)
+
+
+# -- layouts --------------------------------------------------------------------------------------
+
+#: What a small world has no room for.
+NEED_A_REAL_LAYOUT = (
+    "crashkernel", "highmem", "kernelcore", "kfence.sample_interval", "mem", "movable_node",
+    "movablecore", "numa",
+)  # fmt: skip
 
 
 def _small_world(
-    pages: int, nodes: int, cpus: int, vm: Vm, max_order: int, pageblock_order: int
+    hardware: Hardware, vm: Vm, options: Mapping[str, str], geometry: _Geometry
 ) -> Layout:
     """Build one zone from pfn 0 with all pages free."""
-    mem_map = MemMap(pages, pageblock_order)
+    if len(hardware.ram) > 1:
+        raise ValueError(
+            f"nodes={len(hardware.ram)}: a small world has one node; "
+            "give 16M of ram per node or more"
+        )
+    if hardware.arch != "x86_64":
+        raise ValueError(f"arch={hardware.arch!r}: a small world has one zone; give 16M of ram")
+    for name in NEED_A_REAL_LAYOUT:
+        if name in options:
+            raise ValueError(f"cmdline: {name}: a small world has one zone; give 16M of ram")
+    mem_map = MemMap(hardware.pages, geometry.pageblock_order)
     zone = Zone(
-        0, 2, "Normal", 0, pages, mem_map, vm,
-        max_order=max_order, pageblock_order=pageblock_order, cpus=cpus,
+        0, 2, "Normal", 0, hardware.pages, mem_map, vm,
+        max_order=geometry.max_order, pageblock_order=geometry.pageblock_order,
+        cpus=sum(hardware.cpus),
     )  # fmt: skip
-    zone.present = pages
-    memblock_free_range(zone, 0, pages)
-    return Layout(mem_map, [zone], ())
+    zone.present = hardware.pages
+    memblock_free_range(zone, 0, hardware.pages)
+    return Layout(mem_map, [zone], hardware.topology())
 
 
 def _real_layout(
-    pages: int, nodes: int, cpus: int, vm: Vm, max_order: int, pageblock_order: int
+    hardware: Hardware, vm: Vm, options: Mapping[str, str], geometry: _Geometry
 ) -> Layout:
-    """Build a PC: its RAM ranges, nodes of equal size, x86-64 zones."""
-    ranges = _ram_ranges(pages)
-    mem_map = MemMap(ranges[-1][1], pageblock_order)
-    for low, high in _without([(0, ranges[-1][1])], ranges):
-        mem_map.page[low:high] = bytes([HOLE]) * (high - low)
-        first, last = -(-low >> pageblock_order), high >> pageblock_order
-        mem_map.pageblock[first:last] = bytes([NO_PAGEBLOCK]) * (last - first)
-    zones = []
-    keep = [(0, 256), (KERNEL_IMAGE_START, KERNEL_IMAGE_START + KERNEL_IMAGE_PAGES)]
-    if ranges[-1][1] > DMA32_END:
-        low_end = ranges[-2][1]
-        keep.append((low_end - SWIOTLB_PAGES, low_end))
-    for nid, node_ranges in enumerate(_split_nodes(ranges, pages, nodes)):
-        for idx, name, low, high in (
-            (0, "DMA", 1, DMA_END),
-            (1, "DMA32", DMA_END, DMA32_END),
-            (2, "Normal", DMA32_END, 1 << 52),
-        ):
-            inside = _clip(node_ranges, low, high)
-            if not inside:
-                continue
-            # A zone spans from the node's own limits, holes included
-            end = min(high, node_ranges[-1][1])
+    """Build a PC: its RAM ranges, nodes, zones."""
+    plan = plan_memory(hardware, options)
+    mem_map = _mem_map(plan, geometry)
+    movable = find_zone_movable_pfns_for_nodes(plan, hardware, options)
+    layout = Layout(mem_map, [], plan.topology, plan.late)
+    for nid, ranges in enumerate(plan.nodes):
+        if not ranges:
+            continue
+        zones = []
+        for idx, name, low, high in _zones_of_node(plan, ranges, movable.get(nid)):
             zone = Zone(
-                nid, idx, name, max(low, node_ranges[0][0]), end, mem_map, vm,
-                max_order=max_order, pageblock_order=pageblock_order, cpus=cpus,
+                nid, idx, name, low, high, mem_map, vm,
+                max_order=geometry.max_order, pageblock_order=geometry.pageblock_order,
+                cpus=len(plan.topology.cpu_node),
             )  # fmt: skip
-            zone.present = sum(b - a for a, b in inside)
+            zone.present = sum(b - a for a, b in clip(ranges, low, high))
+            zone.lowmem_reserve = (0,) * len(vm.lowmem_reserve_ratio)
             zones.append(zone)
-        _free_node(zones, nid, node_ranges, keep)
-    return Layout(mem_map, zones, ())
+        _free_node(zones, ranges, plan.keep)
+        layout.zones += zones
+    return layout
 
 
-def _ram_ranges(pages: int) -> list[tuple[int, int]]:
-    """Return a PC's RAM as [start, end) pfns: low memory, and what the PCI hole displaced."""
-    low_end = pages if pages < PCI_HOLE_NEEDED else PCI_HOLE_START
-    ranges = [(1, 159), (256, low_end - FIRMWARE_PAGES)]
-    if pages > low_end:
-        ranges.append((DMA32_END, DMA32_END + pages - low_end))
-    return ranges
+def _mem_map(plan: MemoryPlan, geometry: _Geometry) -> MemMap:
+    """Return the page columns, with holes where there is no memory."""
+    ranges = sorted(one for node in plan.nodes for one in node)
+    mem_map = MemMap(ranges[-1][1], geometry.pageblock_order)
+    for low, high in without([(0, ranges[-1][1])], ranges):
+        mem_map.page[low:high] = bytes([HOLE]) * (high - low)
+        first = -(-low >> geometry.pageblock_order)
+        last = high >> geometry.pageblock_order
+        mem_map.pageblock[first:last] = bytes([NO_PAGEBLOCK]) * (last - first)
+    return mem_map
 
 
-def _split_nodes(
-    ranges: list[tuple[int, int]], pages: int, nodes: int
-) -> list[list[tuple[int, int]]]:
-    """Deal RAM out to nodes in equal shares, ascending, as QEMU and most firmware do."""
-    low_end = pages if pages < PCI_HOLE_NEEDED else PCI_HOLE_START
+def _zones_of_node(
+    plan: MemoryPlan, ranges: Ranges, movable: int | None
+) -> list[tuple[int, str, int, int]]:
+    """Return (index, name, first pfn, end pfn) of a node's zones with memory.
 
-    def pfn(offset: int) -> int:
-        return offset if offset <= low_end else DMA32_END + offset - low_end
-
-    limits = [pfn(pages * node // nodes) for node in range(nodes + 1)]
-    return [_clip(ranges, low, high) for low, high in pairwise(limits)]
-
-
-def _clip(ranges: list[tuple[int, int]], low: int, high: int) -> list[tuple[int, int]]:
-    """Return the parts of `ranges` inside [low, high)."""
-    clipped = [(max(a, low), min(b, high)) for a, b in ranges]
-    return [(a, b) for a, b in clipped if a < b]
+    A zone spans from the node's own limits, holes included (zone_spanned_pages_in_node()).
+    """
+    start, end = ranges[0][0], ranges[-1][1]
+    zones = []
+    for idx, (name, low, high) in enumerate(plan.zone_limits):
+        zone_end = min(high, end) if movable is None else min(high, end, movable)
+        zones.append((idx, name, max(low, start), zone_end))
+    if movable is not None:
+        zones.append((ZONE_MOVABLE, "Movable", movable, end))
+    return [zone for zone in zones if zone[2] < zone[3] and clip(ranges, zone[2], zone[3])]
 
 
-def _free_node(
-    zones: list[Zone], nid: int, ranges: list[tuple[int, int]], keep: list[tuple[int, int]]
-) -> None:
-    """Hand one node's memory to its zones, less the ranges boot keeps, and the node's mem_map."""
-    memmap = sum(b - a for a, b in ranges) // PAGES_PER_MEMMAP_PAGE
-    # memblock allocates from the top down: the mem_map lies at the end of the node's memory
-    top = ranges[-1][1]
-    keep = [*keep, (max(top - memmap, ranges[-1][0]), top)]
+def _free_node(zones: list[Zone], ranges: Ranges, keep: Ranges) -> None:
+    """Hand one node's memory to its zones, less what boot keeps."""
     for zone in zones:
-        if zone.nid == nid:
-            inside = _clip(ranges, zone.start_pfn, zone.end_pfn)
-            given = _without(inside, keep)
-            for start, end in _without(inside, given):
-                zone.page[start:end] = bytes([RESERVED]) * (end - start)
-            for start, end in given:
-                memblock_free_range(zone, start, end)
+        inside = clip(ranges, zone.start_pfn, zone.end_pfn)
+        given = without(inside, keep)
+        for start, end in without(inside, given):
+            zone.page[start:end] = bytes([RESERVED]) * (end - start)
+        for start, end in given:
+            memblock_free_range(zone, start, end)
 
 
-def _without(ranges: list[tuple[int, int]], keep: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return `ranges` minus the ranges in `keep`."""
-    for low, high in keep:
-        cut = []
-        for start, end in ranges:
-            cut += [(start, min(end, low)), (max(start, high), end)]
-        ranges = [(a, b) for a, b in cut if a < b]
-    return ranges
+def _set_up_marks(vm: Vm, layout: Layout) -> None:
+    """Set the marks for what Linux has freed by then: not its start-up memory, nor the initrd.
+
+    They stay as they are when those come too (free_initmem(), free_initrd_mem()), until a setting
+    is written.
+    """
+    managed = [zone.managed for zone in layout.zones]
+    for zone in layout.zones:
+        late = sum(b - a for a, b in clip(layout.late, zone.start_pfn, zone.end_pfn))
+        zone.managed = max(zone.managed - late, 0)
+    set_up_marks(vm, layout.zones, layout.topology)
+    for zone, pages in zip(layout.zones, managed, strict=True):
+        zone.managed = pages
+
+
+# -- ZONE_MOVABLE ---------------------------------------------------------------------------------
+
+
+def find_zone_movable_pfns_for_nodes(
+    plan: MemoryPlan, hardware: Hardware, options: Mapping[str, str]
+) -> dict[int, int]:
+    """Return node -> pfn where its ZONE_MOVABLE begins (same name in Linux).
+
+    movable_node makes all memory that can be pulled out movable, and overrules sizes.
+    """
+    away = hardware.hotplug if "movable_node" in options else frozenset()
+    found = {nid: plan.nodes[nid][0][0] for nid in away if nid < len(plan.nodes)}
+    total = sum(high - low for node in plan.nodes for low, high in node)
+    required = _required_kernelcore(options, total)
+    if not found and 0 < required < total:
+        lowest = [low for _, low, high in plan.zone_limits if low < high][-1]
+        found = _spread_kernelcore(plan.nodes, required, lowest)
+    aligned = {nid: -(-pfn // MOVABLE_ALIGN) * MOVABLE_ALIGN for nid, pfn in found.items()}
+    return {
+        nid: pfn for nid, pfn in aligned.items() if plan.nodes[nid] and pfn < plan.nodes[nid][-1][1]
+    }
+
+
+def _required_kernelcore(options: Mapping[str, str], total: int) -> int:
+    """Return how many pages must stay usable for kernel memory, 0 if nobody said."""
+    required = parse_percent(options["kernelcore"], total) if "kernelcore" in options else 0
+    if "movablecore" in options:
+        movable = parse_percent(options["movablecore"], total)
+        movable = min(-(-movable // MOVABLE_ALIGN) * MOVABLE_ALIGN, total)
+        required = max(required, total - movable)
+    return required
+
+
+def _spread_kernelcore(nodes: list[Ranges], required: int, lowest: int) -> dict[int, int]:
+    """Return where each node's share of `required` kernel pages ends.
+
+    Shares are even; what a node is too small for goes to the others, in another round. Memory below
+    `lowest`, where the zone that gives to ZONE_MOVABLE begins, is kernel memory anyway.
+    """
+    movable: dict[int, int] = {}
+    usable = sum(1 for ranges in nodes if ranges)
+    for rounds in range(usable, 0, -1):
+        if rounds < usable and required <= rounds:
+            break
+        share = required // rounds
+        for nid, ranges in enumerate(nodes):
+            share = min(share, required // rounds) if required < share else share
+            movable[nid], taken = _take_share(ranges, share, movable.get(nid, 0), lowest)
+            required -= min(taken, required)
+    return movable
+
+
+def _take_share(ranges: Ranges, share: int, begin: int, lowest: int) -> tuple[int, int]:
+    """Take `share` pages of a node from `begin` on; return (where that ends, pages taken)."""
+    taken = 0
+    for low, high in clip(ranges, begin, ranges[-1][1] if ranges else 0):
+        # kernel memory anyway, even where it is more than the share
+        anyway = max(min(high, lowest) - low, 0)
+        begin = low + anyway
+        share -= min(anyway, share)
+        more = min(high - begin, share)
+        begin, share, taken = begin + more, share - more, taken + anyway + more
+        if not share and begin >= lowest:
+            break
+    return begin, taken
+
+
+# -- memblock -------------------------------------------------------------------------------------
 
 
 def memblock_free_range(zone: Zone, start: int, end: int) -> None:
@@ -288,107 +347,34 @@ def _free_ragged(zone: Zone, start: int, end: int) -> None:
         start += 1 << order
 
 
-# -- marks ----------------------------------------------------------------------------------------
+def shuffle_free_memory(zones: list[Zone], seed: int = 0) -> None:
+    """Put the free blocks of the highest order in a random order (page_alloc.shuffle=1).
 
-
-def _lowmem_free(zones: list[Zone]) -> int:
-    """Return the pages above the high mark in all zones a GFP_USER request may use."""
-    return sum(
-        max(0, zone.managed - zone.watermark[HIGH] - zone.watermark_boost)
-        for zone in zones
-        if zone.idx <= 2
-    )
-
-
-def init_per_zone_wmark_min(vm: Vm, zones: list[Zone]) -> None:
-    """Choose min_free_kbytes from the size of memory; set all marks (same name in Linux)."""
-    kbytes = 4 * _lowmem_free(zones)
-    vm.min_free_kbytes = min(max(isqrt(kbytes * 16), 128), 262144)
-    setup_per_zone_wmarks(vm, zones)
-    setup_per_zone_lowmem_reserve(zones)
-
-
-def _hugepage_init(vm: Vm, zones: list[Zone]) -> None:
-    """Switch transparent huge pages off below 512 MiB (mm/huge_memory.c hugepage_init())."""
-    if sum(zone.managed for zone in zones) < 512 << 8:
-        vm.thp = False
-
-
-def set_recommended_min_free_kbytes(vm: Vm, zones: list[Zone]) -> None:
-    """Raise min_free_kbytes so that huge pages find whole pageblocks (mm/khugepaged.c)."""
-    if not vm.thp:
-        return
-    populated = sum(1 for zone in zones if zone.present and zone.idx <= 2)
-    block = 1 << PAGEBLOCK_ORDER
-    pages = block * populated * 2 + block * populated * 9
-    kbytes = min(pages, _lowmem_free(zones) // 20) * 4
-    if kbytes > vm.min_free_kbytes:
-        vm.min_free_kbytes = kbytes
-        setup_per_zone_wmarks(vm, zones)
-
-
-def setup_per_zone_wmarks(vm: Vm, zones: list[Zone]) -> None:
-    """Share min_free_kbytes out to the zones by size, and set low, high and promo above it.
-
-    Linux: mm/page_alloc.c __setup_per_zone_wmarks().
+    Linux: mm/shuffle.c __shuffle_zone(): every block changes places with another one.
     """
-    pages_min = vm.min_free_kbytes // 4
-    lowmem = sum(zone.managed for zone in zones if zone.name not in ("HighMem", "Movable"))
+    random = Random(seed)
     for zone in zones:
-        share = pages_min * zone.managed // lowmem if lowmem else 0
-        least = share
-        if zone.name in ("HighMem", "Movable"):
-            least = min(max(zone.managed // 1024, 32), 128)
-        gap = max(share // 4, zone.managed * vm.watermark_scale_factor // 10000)
-        if not vm.min_free_kbytes:
-            gap = 0
-        zone.watermark_boost = 0
-        zone.watermark[MIN] = least
-        zone.watermark[LOW] = least + gap
-        zone.watermark[HIGH] = least + 2 * gap
-        zone.watermark[PROMO] = least + 3 * gap
+        area = zone.free_tail[zone.max_order * MIGRATE_TYPES + MIGRATE_MOVABLE]
+        blocks = list(area)
+        for place in range(len(blocks)):
+            other = random.randrange(len(blocks))
+            blocks[place], blocks[other] = blocks[other], blocks[place]
+        area.clear()
+        area.update(dict.fromkeys(blocks))
 
 
-def setup_per_zone_lowmem_reserve(zones: list[Zone]) -> None:
-    """Set what a zone keeps from requests that may use a higher one (same name in Linux)."""
-    for zone in zones:
-        ratio = LOWMEM_RESERVE_RATIO[zone.name]
-        reserve = [0] * 5
-        above = 0
-        for idx in range(zone.idx + 1, 5):
-            above += sum(z.managed for z in zones if z.nid == zone.nid and z.idx == idx)
-            reserve[idx] = above // ratio if ratio and zone.managed else 0
-        zone.lowmem_reserve = tuple(reserve)
+def _mobility_grouping(vm: Vm, zones: list[Zone]) -> None:
+    """Switch migratetypes off where memory is too small for them (build_all_zonelists()).
 
-
-def calculate_normal_threshold(zone: Zone, cpus: int) -> int:
-    """Return how many pages of change a CPU may keep to itself (mm/vmstat.c, same name)."""
-    size_class = (zone.managed >> 15).bit_length()
-    return min(125, 2 * cpus.bit_length() * (1 + size_class))
-
-
-def refresh_zone_stat_thresholds(zones: list[Zone], cpus: int) -> None:
-    """Set how far the CPUs' counts may drift, and where kswapd must add them up (mm/vmstat.c).
-
-    It must where they could hide that a zone which looks to be above low is below min.
+    Linux decides before it knows what it keeps for itself: all present pages count.
     """
-    for zone in zones:
-        zone.stat_threshold = calculate_normal_threshold(zone, cpus)
-        drift = cpus * zone.stat_threshold
-        if drift > zone.watermark[LOW] - zone.watermark[MIN]:
-            zone.percpu_drift_mark = zone.watermark[HIGH] + zone.watermark_boost + drift
+    total = sum(zone.present for zone in zones)
+    vm.page_group_by_mobility_disabled = total < (1 << PAGEBLOCK_ORDER) * MIGRATE_TYPES
 
 
-def _mobility_grouping(vm: Vm, zones: list[Zone], small: bool) -> None:
-    """Switch migratetypes off where memory is too small for them (build_all_zonelists())."""
-    if not small:
-        total = sum(zone.managed for zone in zones)
-        vm.page_group_by_mobility_disabled = total < (1 << PAGEBLOCK_ORDER) * MIGRATE_TYPES
-
-
-def _what_is_scaled(machine: Layout, small: bool, pcp: bool | None) -> tuple[str, ...]:
+def _what_is_scaled(layout: Layout, small: bool, pcp: bool | None) -> tuple[str, ...]:
     """Return a sentence for everything that is not as in a real machine."""
-    zone = machine.zones[0]
+    zone = layout.zones[0]
     said = []
     if zone.max_order != MAX_PAGE_ORDER:
         said.append(text("scaled.max_order", order=zone.max_order, pages=1 << zone.max_order))
