@@ -162,6 +162,27 @@ def compare(
     return median(costs[0]) * 1e9, median(costs[1]) * 1e9
 
 
+def bursts(rounds: int) -> tuple[float, float]:
+    """Return the median ns per operation of Kernel and of a bare zone where single pages come and go.
+
+    One to eight pages are taken and given back, last one first: what per-CPU lists are there for.
+    """
+    rng = random.Random(1)
+    players = whole_kernel(1 << 18), bare_zone(1 << 18)
+    costs: tuple[list[float], list[float]] = [], []
+    for turn in range(rounds):
+        ops: list[Op] = []
+        while len(ops) < 5_000:
+            slots = range(rng.randint(1, 8))
+            ops += [(slot, 0) for slot in slots]
+            ops += [(~slot, 0) for slot in reversed(slots)]
+        for index, play in enumerate(players):
+            cost = timed(play, ops)
+            if turn:  # the first round fills the lists
+                costs[index].append(cost)
+    return median(costs[0]) * 1e9, median(costs[1]) * 1e9
+
+
 def growth(rounds: int) -> dict[int, float]:
     """Return log2(pages) -> median ns per operation of the bare zone."""
     loads = {}
@@ -189,7 +210,9 @@ def main() -> None:
     ours, peer = compare(pages, (bare_zone, cocotbext), True, (5_000, 200), 9)
     _row("fragmented zone of 2^18 pages", ours, peer, "reach 60")
     kernel, bare = compare(pages, (whole_kernel, bare_zone), False, (5_000, 5_000), 40)
-    _row("whole kernel, peer: bare zone", kernel, bare, "the next figure to reach")
+    _row("whole kernel, peer: bare zone", kernel, bare, "reach 0.6")
+    kernel, bare = bursts(40)
+    _row("the same, bursts of one page", kernel, bare, "reach 1")
     costs = growth(25)
     line = ", ".join(f"2^{exp}: {cost:.0f}" for exp, cost in costs.items())
     print(f"  growth with pages: {line}  ratio {costs[20] / costs[12]:.2f}  (at most 3)")

@@ -66,8 +66,22 @@ if TYPE_CHECKING:
         gfp_migratetype,
         gfp_zone,
     )
+    from kmemkit.mm.errors import KernelBug, Livelock, Oops, Panic
     from kmemkit.mm.kernel import Kernel
-    from kmemkit.views import BuddyLab, FreeAreas, PageMap, Stepper
+    from kmemkit.mm.ladder import climb
+    from kmemkit.views import (
+        BuddyLab,
+        Compaction,
+        ContextStack,
+        FreeAreas,
+        GfpPanel,
+        PageMap,
+        ReclaimLadder,
+        Stepper,
+        Watermarks,
+        ZonelistWalker,
+    )
+    from kmemkit.why import diff
 
 __all__ = (
     "GFP_ATOMIC",
@@ -119,13 +133,25 @@ __all__ = (
     "__GFP_ZERO",
     "__GFP_ZEROTAGS",
     "BuddyLab",
+    "Compaction",
+    "ContextStack",
     "FreeAreas",
+    "GfpPanel",
     "Kernel",
+    "KernelBug",
+    "Livelock",
+    "Oops",
     "PageMap",
+    "Panic",
+    "ReclaimLadder",
     "Stepper",
+    "Watermarks",
+    "ZonelistWalker",
     "__version__",
+    "climb",
     "decode",
     "describe",
+    "diff",
     "encode",
     "gfp_migratetype",
     "gfp_zone",
@@ -136,10 +162,22 @@ __version__ = "0.1.0"
 #: Where what is not about GFP flags lives.
 _HOMES = {
     "BuddyLab": "kmemkit.views",
+    "Compaction": "kmemkit.views",
+    "ContextStack": "kmemkit.views",
     "FreeAreas": "kmemkit.views",
+    "GfpPanel": "kmemkit.views",
     "Kernel": "kmemkit.mm.kernel",
+    "KernelBug": "kmemkit.mm.errors",
+    "Livelock": "kmemkit.mm.errors",
+    "Oops": "kmemkit.mm.errors",
     "PageMap": "kmemkit.views",
+    "Panic": "kmemkit.mm.errors",
+    "ReclaimLadder": "kmemkit.views",
     "Stepper": "kmemkit.views",
+    "Watermarks": "kmemkit.views",
+    "ZonelistWalker": "kmemkit.views",
+    "climb": "kmemkit.mm.ladder",
+    "diff": "kmemkit.why",
 }
 
 

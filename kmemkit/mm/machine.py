@@ -19,7 +19,7 @@ from kmemkit.mm.context import Context
 from kmemkit.mm.errors import Livelock, Oops
 from kmemkit.mm.freelist import AllocContext
 from kmemkit.mm.history import History
-from kmemkit.mm.kswapd import NEVER
+from kmemkit.mm.kswapd import NEVER, next_due
 from kmemkit.mm.mmzone import MemMap, Vm, Zone
 from kmemkit.mm.numa import Topology
 from kmemkit.mm.ratelimit import RatelimitState
@@ -100,6 +100,7 @@ class Machine:
         self._contexts: dict[int | str | tuple[int | str, int], AllocContext] = {}
         #: the zone of the page freed last: the next one is likely in it too
         self._zone_hint = zones[0]
+        self._owner = mem_map.owner
         self._max_order = zones[0].max_order
         self.cpu = self._cpu
         self._connect()
@@ -211,7 +212,7 @@ class Machine:
         if snapshot.nodes:
             self.nodes = [Pglist.thaw(node, self.node_zones(node.nid)) for node in snapshot.nodes]
         self._own_anon()
-        self.due = min((n.kswapd_due for n in self.nodes if n.kswapd_running), default=NEVER)
+        self.due = next_due(self)
 
     def _load_tasks(self, snapshot: Snapshot) -> None:
         """Take over tasks, context, counters and time of a snapshot."""

@@ -16,7 +16,7 @@ from kmemkit.mm.internal import (
 )
 from kmemkit.mm.mmzone import (
     MIGRATE_HIGHATOMIC,
-    MIGRATE_PCPTYPES,
+    MIGRATE_TYPES,
     MIN,
     Zone,
 )
@@ -73,12 +73,16 @@ def reduced_mark(mark: int, alloc_flags: int) -> int:
 
 def has_block(zone: Zone, order: int, alloc_flags: int) -> bool:
     """Return whether a free block of `order` or more is on a list the request may use."""
+    head, tail = zone.free_head, zone.free_tail
     atomic = bool(alloc_flags & (ALLOC_HIGHATOMIC | ALLOC_OOM))
-    for current in range(order, zone.max_order + 1):
-        for migratetype in range(MIGRATE_PCPTYPES):
-            if not zone.is_free_list_empty(current, migratetype):
-                return True
-        if atomic and not zone.is_free_list_empty(current, MIGRATE_HIGHATOMIC):
+    for area in range(order * MIGRATE_TYPES, len(head), MIGRATE_TYPES):
+        if (
+            head[area] or head[area + 1] or head[area + 2]
+            or tail[area] or tail[area + 1] or tail[area + 2]
+        ):  # fmt: skip
+            return True
+        highatomic = area + MIGRATE_HIGHATOMIC
+        if atomic and (head[highatomic] or tail[highatomic]):
             return True
     return False
 
