@@ -78,8 +78,9 @@ _TAKING = {
 class Rung(NamedTuple):
     """One rung a request stood on.
 
-    `outcome` is "page" (it got one here), "no" (tried, without success), "skip" (its flags leave
-    the rung out), "woken", "progress", "kill", "again" (one more round) or "stop" (no more rounds).
+    `outcome` is "on" (nothing was to be decided), "page" (it got one here), "no" (tried, without
+    success), "skip" (its flags leave the rung out), "woken", "progress", "kill", "again" (one more
+    round) or "stop" (no more rounds).
     """
 
     name: str  #: one of RUNGS
@@ -192,9 +193,12 @@ class RoadDiff:
 
         Differing numbers are no parting while both go on to the next rung. It is where their
         outcomes differ; or, where one road ends, the rung before if other rules decided there.
+        The request itself is a rung only where there is something to say of it.
         """
         for index, pair in enumerate(self.pairs):
-            if pair.a and pair.b and pair.a.outcome == pair.b.outcome:
+            unsaid = "on" if pair.name == "entry" else None
+            outcomes = {rung.outcome if rung else unsaid for rung in (pair.a, pair.b)}
+            if len(outcomes) == 1:
                 continue
             before = self.pairs[index - 1] if index else pair
             if not (pair.a and pair.b) and before.a and before.b:

@@ -11,17 +11,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kmemkit.views.buddy_lab import BuddyLab as BuddyLab
+    from kmemkit.views.compaction import Compaction as Compaction
+    from kmemkit.views.context_stack import ContextStack as ContextStack
     from kmemkit.views.free_areas import FreeAreas as FreeAreas
+    from kmemkit.views.gfp_panel import GfpPanel as GfpPanel
     from kmemkit.views.page_map import PageMap as PageMap
+    from kmemkit.views.reclaim_ladder import ReclaimLadder as ReclaimLadder
     from kmemkit.views.stepper import Stepper as Stepper
+    from kmemkit.views.watermarks import Watermarks as Watermarks
+    from kmemkit.views.zonelist_walker import ZonelistWalker as ZonelistWalker
 
-__all__ = ("BuddyLab", "FreeAreas", "PageMap", "Stepper")
+__all__ = (
+    "BuddyLab",
+    "Compaction",
+    "ContextStack",
+    "FreeAreas",
+    "GfpPanel",
+    "PageMap",
+    "ReclaimLadder",
+    "Stepper",
+    "Watermarks",
+    "ZonelistWalker",
+)
 
 _HOMES = {
     "BuddyLab": "buddy_lab",
+    "Compaction": "compaction",
+    "ContextStack": "context_stack",
     "FreeAreas": "free_areas",
+    "GfpPanel": "gfp_panel",
     "PageMap": "page_map",
+    "ReclaimLadder": "reclaim_ladder",
     "Stepper": "stepper",
+    "Watermarks": "watermarks",
+    "ZonelistWalker": "zonelist_walker",
 }
 
 
