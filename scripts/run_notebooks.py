@@ -37,6 +37,7 @@ def run(notebook: NotebookNode) -> NotebookNode:
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
             store_widget_state=False,
+            coalesce_streams=True,
             record_timing=False,
         ).execute()
     return tidy(notebook)

@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "lab": {"strings"},
     "websocket": set(),
     "cli": EVERYTHING | {"__init__"},
-    "__init__": {"gfp", "mm", "views"},
+    "__init__": {"gfp", "mm", "views", "why"},
     "__main__": {"cli"},
 }
 HEAVY = {"anywidget", "bqplot", "ipywidgets", "numpy", "pandas"}
@@ -133,7 +133,13 @@ def test_loads_none_of_the_heavy_packages(statement):
     assert not loaded_by(statement) & HEAVY
 
 
-@pytest.mark.parametrize("view", ["BuddyLab", "FreeAreas", "PageMap", "Stepper"])
+VIEWS = (
+    "BuddyLab", "Compaction", "ContextStack", "FreeAreas", "GfpPanel", "PageMap", "ReclaimLadder",
+    "Stepper", "Watermarks", "ZonelistWalker",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("view", VIEWS)
 def test_views_load_without_numpy_pandas_and_bqplot(view):
     blocked = "import sys; sys.modules.update(dict.fromkeys(['numpy', 'pandas', 'bqplot']))"
     loaded_by(f"{blocked}; from kmemkit import {view}")

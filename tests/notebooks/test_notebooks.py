@@ -46,7 +46,10 @@ def shown(cell):
 
 
 def test_there_are_lessons():
-    assert [path.stem for path in LESSONS] == ["00-how-to-read-this-kit", "05-buddy"]
+    assert [path.stem for path in LESSONS] == [
+        "00-how-to-read-this-kit", "02-gfp-flags", "03-context-and-scopes",
+        "04-nodes-zones-watermarks", "05-buddy", "06-fragmentation-compaction", "07-reclaim-ladder",
+    ]  # fmt: skip
 
 
 def test_it_is_saved_as_run_and_tidied(lesson):

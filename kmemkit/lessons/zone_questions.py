@@ -1,0 +1,93 @@
+"""Lesson 04's multiple choice: the question before it, and two of its exit ticket.
+
+Shaped as `questions.Choice`; every right option is found by a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kmemkit.lessons import zone_worlds
+from kmemkit.lessons._check import Outcome, Verdict
+from kmemkit.lessons.questions import Choice
+from kmemkit.lessons.zone_check import miss
+from kmemkit.mm.kernel import Kernel
+
+__all__ = ("ALL", "ZoneChoice", "all_mine", "atomic_depth", "short_of_pages", "user_zones")
+
+
+class ZoneChoice(Choice):
+    """A question whose wrong options belong to ideas of lesson 04.
+
+    Args:
+        name: of the question in the string table, under `lesson.questions`.
+        ideas: option -> key under `lesson.zones.idea`; "" for the one that is right.
+        truth: runs the simulator and returns the option that is right.
+    """
+
+    def __init__(self, name: str, ideas: Mapping[str, str], truth: Callable[[], str]) -> None:
+        super().__init__(name, dict.fromkeys(ideas, ""), truth)
+        self.ideas = dict(ideas)
+
+    def check(self, answer: object, seed: int) -> Verdict:
+        """Judge a letter, or "I do not know"."""
+        verdict = super().check(answer, seed)
+        if verdict.outcome is not Outcome.WRONG:
+            return verdict
+        letter = str(answer).strip().strip("().").lower()
+        return miss(verdict.sentence, self.ideas[self.letters(seed)[letter]])
+
+
+def short_of_pages() -> Kernel:
+    """Boot the machine of the first question: 1,800 kB are free in the zones of a driver."""
+    return zone_worlds.three_zones(DMA=150, DMA32=300, Movable=60)
+
+
+def _all_mine() -> str:
+    kernel = short_of_pages()
+    pfn = kernel.alloc_pages("GFP_NOWAIT", 0)
+    zone = None if pfn is None else kernel.snapshot().zone_of(pfn)
+    return zone.name.lower() if zone else "null"
+
+
+def _user_zones() -> str:
+    """Let both masks ask on a machine with four zones."""
+    kernel = Kernel(ram="5G", cmdline="movablecore=512M")
+    got = [kernel.alloc_pages(mask, 0) for mask in ("GFP_USER", "GFP_HIGHUSER")]
+    zones = [zone for pfn in got if pfn is not None and (zone := kernel.snapshot().zone_of(pfn))]
+    return "none" if zones[0].name == zones[1].name else zones[1].name.lower()
+
+
+def _atomic_depth() -> str:
+    """Try the options from the least up: how many free pages does DMA32 need?"""
+    for pages in (1, 131, 174, 347):
+        if zone_worlds.three_zones(DMA=40, DMA32=pages, Movable=60).alloc_pages("GFP_ATOMIC", 0):
+            return f"pages_{pages}"
+    return "never"
+
+
+#: Before: memory is free, and a request gets NULL. (misconception M2)
+all_mine = ZoneChoice(
+    "zone_free",
+    {"null": "", "dma32": "all_mine", "dma": "no_reserve", "later": "waits"},
+    _all_mine,
+)
+#: Exit ticket: what GFP_HIGHUSER may use and GFP_USER may not. (teaching statement ix)
+user_zones = ZoneChoice(
+    "zone_user",
+    {"none": "", "movable": "longer_is_wider", "highmem": "highmem_on_64", "normal": "user_is_low"},
+    _user_zones,
+)
+#: Exit ticket: how far down GFP_ATOMIC goes.
+atomic_depth = ZoneChoice(
+    "zone_atomic",
+    {
+        "pages_131": "",
+        "pages_174": "half_for_all",
+        "pages_347": "one_mark",
+        "pages_1": "atomic_takes_all",
+    },
+    _atomic_depth,
+)
+
+ALL = (all_mine, user_zones, atomic_depth)
