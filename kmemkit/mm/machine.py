@@ -16,14 +16,14 @@ from typing import Any, Self, TypeVar
 from kmemkit import gfp as flags
 from kmemkit import strings
 from kmemkit.mm.context import Context
-from kmemkit.mm.errors import Livelock, Oops
+from kmemkit.mm.errors import Livelock, Oops, Panic
 from kmemkit.mm.freelist import AllocContext
 from kmemkit.mm.history import History
 from kmemkit.mm.kswapd import NEVER, next_due
 from kmemkit.mm.mmzone import MemMap, Vm, Zone
 from kmemkit.mm.numa import Topology
 from kmemkit.mm.ratelimit import RatelimitState
-from kmemkit.mm.sched import Task
+from kmemkit.mm.sched import Task, task_owner
 from kmemkit.mm.swap import ACTIVE_ANON, INACTIVE_ANON, UNEVICTABLE, Pglist
 from kmemkit.mm.trace import Trace
 from kmemkit.mm.zonelist import build_zonelists
@@ -33,10 +33,8 @@ __all__ = ("Machine",)
 
 T = TypeVar("T")
 
-
-def task_owner(task: Task) -> str:
-    """Return the name under which a task's pages stand in the owner column."""
-    return f"{task.comm} [{task.pid}]"
+#: A page's owner is a number in one byte.
+OWNERS_MAX = 256
 
 
 def _has_pages(node: Pglist) -> bool:
@@ -332,8 +330,8 @@ class Machine:
             text = show(result)
             ok = result is not None or text != "NULL"
             return result
-        except Livelock:
-            text = strings.text("road.livelock")
+        except (Livelock, Panic) as end:
+            text = strings.text("road.livelock" if isinstance(end, Livelock) else "road.panic")
             raise
         finally:
             self._why = Why(call, text, tuple(trace.reasons), tuple(trace.marks))
@@ -354,7 +352,34 @@ class Machine:
 
     @comm.setter
     def comm(self, comm: str) -> None:
-        self.current.comm = comm
+        task = self.current
+        before, task.comm = task_owner(task), comm
+        if before in self.owner_names:  # its pages are known by its name
+            self.owner_names[self.owner_names.index(before)] = task_owner(task)
+
+    def owner_number(self, owner: str) -> int:
+        """Return the number under which a name stands in the owner column; it may be a new one.
+
+        Raises:
+            ValueError: there are too many names already.
+        """
+        names = self.owner_names
+        if owner in names:
+            return names.index(owner)
+        if "" in names[1:]:
+            names[names.index("", 1)] = owner
+        elif len(names) == OWNERS_MAX:
+            raise ValueError(
+                f"owner={owner!r}: there are {OWNERS_MAX - 1} owners already; reuse a name"
+            )
+        else:
+            names.append(owner)
+        return names.index(owner)
+
+    def forget_owner(self, owner: str) -> None:
+        """Make room for another name: no page is this owner's any more."""
+        if owner in self.owner_names:
+            self.owner_names[self.owner_names.index(owner)] = ""
 
     # -- machine ----------------------------------------------------------------------------------
 

@@ -15,10 +15,11 @@ from kmemkit import gfp as flags
 from kmemkit.mm import compaction, kswapd, page_alloc, page_check
 from kmemkit.mm.cmdline import parse_size
 from kmemkit.mm.errors import KernelBug, Oops
-from kmemkit.mm.freelist import AllocContext, prepare_alloc_pages, take_from_pcp
+from kmemkit.mm.freelist import AllocContext, prepare_alloc_pages
 from kmemkit.mm.machine import Machine
-from kmemkit.mm.mmzone import ALLOCATED, HOLE, LEAKED
-from kmemkit.mm.pcp import drain_pages_zone, free_to_pcp
+from kmemkit.mm.mmzone import ALLOCATED, HIGH, HOLE, LEAKED, MIGRATE_PCPTYPES, PCP
+from kmemkit.mm.pcp import PCP_BATCH_SCALE_MAX, PCPF_PREV_FREE_HIGH_ORDER, drain_pages_zone
+from kmemkit.mm.watermark import has_block
 
 __all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "PageCalls")
 
@@ -27,7 +28,6 @@ PAGE_SHIFT = 12
 PAGE_OFFSET = 0xFFFF888000000000
 VMEMMAP_START = 0xFFFFEA0000000000
 STRUCT_PAGE_SIZE = 64
-OWNERS_MAX = 256
 
 # Inside a class Python would mangle names that begin with two underscores.
 COMP, HIGHMEM, NOWARN, ZERO = (
@@ -58,41 +58,47 @@ class PageCalls(Machine):
         Raises:
             TypeError, ValueError: no mask, no order, no such node.
         """
-        if self.trace is None and nid is None and not (owner or self.listeners):
+        # Nearly every request ends at a CPU's own list while nobody looks. That way is written out
+        # here, because a call costs more than the work; the answer is get_page_from_freelist()'s.
+        quick = self.trace is None and nid is None and not (owner or self.listeners)
+        if quick and self.now < self.due:
             try:
                 context = self._contexts[gfp]
             except (KeyError, TypeError):  # unknown, or no mask at all: _context() finds out
                 context = self._context(gfp, nid)
-            if self.now < self.due:
-                pfn = take_from_pcp(context, order)
-                if pfn is not None:
+            zone = context.zone
+            if zone is not None and not zone.flags and type(order) is int and 0 <= order <= 3:
+                pcp, size = zone.pcp, 1 << order
+                pages = pcp.lists[MIGRATE_PCPTYPES * order + context.migratetype]
+                mark = zone.watermark[HIGH] + zone.watermark_boost
+                left = zone.vm_stat - zone.nr_free_highatomic - mark - size
+                above = left >= zone.lowmem_reserve[context.highest_zoneidx]
+                above = above and (not order or has_block(zone, order, 0))
+                if pages and above and not zone.mem_map.refcount:
+                    pcp.free_count >>= 1
+                    pcp.count -= size
+                    pfn = pages.popleft()
+                    zone.page[pfn] = context.page_byte | order
+                    self._owner[pfn] = 0
                     self._seq += 1
                     self.now += self.CALL_NS
-                    self._owner[pfn] = 0
                     return pfn
-                if type(order) is int and 0 <= order <= self._max_order:
-                    return self._alloc_unseen(context, order)
+        return self._alloc_pages(gfp, order, nid, owner)
+
+    def _alloc_pages(self, gfp: int | str, order: int, nid: int | None, owner: str) -> int | None:
+        """Allocate pages the careful way."""
         context = self._context(gfp, nid)
         order = self._order(order)
         self._know_owner(owner)
+        if self.trace is None and not self.listeners and order <= self._max_order:
+            self._seq += 1
+            return self._alloc(context, order, owner)
         names = flags.decode(context.gfp) or "0"
         return self._call(
             f"alloc_pages({names}, {order})",
             lambda: self._alloc(context, order, owner),
             _pfn_text,
         )
-
-    def _alloc_unseen(self, context: AllocContext, order: int) -> int | None:
-        """Allocate while nobody records or listens."""
-        self._seq += 1
-        self.now += self.CALL_NS
-        try:
-            pfn = page_alloc.alloc_pages(self, context, order)
-        except KeyError:
-            raise self._list_corruption() from None
-        if pfn is not None:
-            self.mem_map.owner[pfn] = 0
-        return pfn
 
     def get_free_pages(self, gfp: int | str, order: int = 0, *, owner: str = "") -> int | None:
         """Allocate 2^order pages; return their address in the direct map, or None.
@@ -177,15 +183,38 @@ class PageCalls(Machine):
             TypeError, ValueError: not a page, not an order.
             Oops: no memory there. KernelBug: free lists found broken.
         """
-        quick = self.trace is None and not self.listeners
-        if quick and free_to_pcp(self.mem_map, self._zone_hint, page, order):
-            self._seq += 1
-            return
+        zone = self._zone_hint
+        if (
+            self.trace is None and type(page) is int and zone.start_pfn <= page < zone.end_pfn
+            and type(order) is int and 0 <= order <= 3 and not (zone.flags or self.listeners)
+        ):  # fmt: skip
+            # The way of nearly every free, by hand as in alloc_pages(); the same as _free()
+            byte, migratetype = zone.page[page], zone.pageblock[page >> zone.pageblock_order]
+            pcp, mem_map = zone.pcp, self.mem_map
+            count, high, seen = pcp.count + (1 << order), pcp.high, pcp.free_count
+            room = count < high and pcp.high_min <= high <= pcp.high_max
+            plain = byte >= ALLOCATED and byte & 15 == order and migratetype < MIGRATE_PCPTYPES
+            odd = mem_map.refcount or mem_map.lru or (order and mem_map.compound)
+            drain = order and pcp.flags & PCPF_PREV_FREE_HIGH_ORDER and seen >= pcp.batch
+            if plain and room and not odd and not drain:
+                pcp.flags = pcp.flags & ~PCPF_PREV_FREE_HIGH_ORDER | (order > 0)
+                zone.page[page] = PCP | order
+                pcp.lists[MIGRATE_PCPTYPES * order + migratetype].appendleft(page)
+                pcp.count = count
+                pcp.alloc_factor >>= 1
+                if seen < pcp.batch << PCP_BATCH_SCALE_MAX:
+                    pcp.free_count = seen + (1 << order)
+                self._seq += 1
+                return
+        self._free_pages(page, order)
+
+    def _free_pages(self, page: int | None, order: int) -> None:
+        """Free pages the careful way."""
         order = self._order(order)
         if page is None:
             return
         pfn = self._pfn(page)
-        if quick:
+        if self.trace is None and not self.listeners:
             self._seq += 1
             self._zone_hint = self.page_zone(pfn)
             self._free(pfn, order)
@@ -326,12 +355,7 @@ class PageCalls(Machine):
         """Put a name on the list of owners, before a page is taken for it."""
         if not isinstance(owner, str):
             raise TypeError(f"owner={owner!r}: give a name as text")
-        if owner not in self.owner_names:
-            if len(self.owner_names) == OWNERS_MAX:
-                raise ValueError(
-                    f"owner={owner!r}: there are {OWNERS_MAX - 1} owners already; reuse a name"
-                )
-            self.owner_names.append(owner)
+        self.owner_number(owner)
 
     def _trace_alloc(self, context: AllocContext, pfn: int, order: int) -> None:
         if self.trace is not None:

@@ -27,7 +27,6 @@ from kmemkit.mm.mmzone import (
     ZONE_BELOW_HIGH,
     ZONE_MOVABLE,
     ZONE_RECLAIM_ACTIVE,
-    MemMap,
     PerCpuPages,
     Zone,
     pcp_allowed_order,
@@ -40,7 +39,6 @@ __all__ = (
     "PCP_BATCH_SCALE_MAX",
     "__rmqueue_pcplist",
     "drain_pages_zone",
-    "free_to_pcp",
     "free_unref_page",
     "order_to_pindex",
     "rmqueue_pcplist",
@@ -170,38 +168,6 @@ def free_unref_page(zone: Zone, pfn: int, order: int) -> None:
     if zone.trace is not None and pcp.high_max:
         zone.trace.note("pcp_free", pfn=pfn, order=order, type=migratetype, count=pcp.count)
     _free_unref_page_commit(zone, pcp, order, pindex)
-
-
-def free_to_pcp(mem_map: MemMap, zone: Zone, pfn: int | None, order: int) -> bool:
-    """Free a block the way nearly every free goes; return False where it needs more care.
-
-    The same as free_pages() of `page_check`, where the block is an ordinary one of `zone` and this
-    CPU's lists have room for it.
-    """
-    if type(order) is not int or not 0 <= order <= 3 or type(pfn) is not int or zone.flags:
-        return False
-    if not zone.start_pfn <= pfn < zone.end_pfn or mem_map.refcount or mem_map.lru:
-        return False
-    byte, migratetype = zone.page[pfn], zone.pageblock[pfn >> zone.pageblock_order]
-    if byte < ALLOCATED or byte & 15 != order or migratetype >= MIGRATE_PCPTYPES:
-        return False
-    pcp = zone.pcp
-    count, high, seen = pcp.count + (1 << order), pcp.high, pcp.free_count
-    if count >= high or not pcp.high_min <= high <= pcp.high_max:
-        return False
-    if not order:
-        pcp.flags &= ~PCPF_PREV_FREE_HIGH_ORDER
-    elif mem_map.compound or (pcp.flags & PCPF_PREV_FREE_HIGH_ORDER and seen >= pcp.batch):
-        return False  # a compound page, or one of many big blocks: the lists may have to drain
-    else:
-        pcp.flags |= PCPF_PREV_FREE_HIGH_ORDER
-    zone.page[pfn] = PCP | order
-    pcp.lists[3 * order + migratetype].appendleft(pfn)
-    pcp.count = count
-    pcp.alloc_factor >>= 1
-    if seen < pcp.batch << PCP_BATCH_SCALE_MAX:
-        pcp.free_count = seen + (1 << order)
-    return True
 
 
 def _free_unref_page_commit(zone: Zone, pcp: PerCpuPages, order: int, pindex: int) -> None:

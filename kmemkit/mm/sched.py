@@ -17,6 +17,7 @@ __all__ = (
     "PF_MEMALLOC_NOIO",
     "PF_MEMALLOC_PIN",
     "Task",
+    "task_owner",
 )
 
 PF_MEMALLOC = 0x800
@@ -25,7 +26,7 @@ PF_MEMALLOC_NOIO = 0x80000
 PF_MEMALLOC_PIN = 0x10000000
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False, eq=False)
 class Task:
     """A task (struct task_struct and its mm). Sizes are pages unless named otherwise."""
 
@@ -52,6 +53,9 @@ class Task:
     pgtables: list[int] = field(default_factory=list)
     #: pfns of its kernel stack and structures, and of what the kernel notes about its swapped pages
     kernel_pages: list[int] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.pid} {self.comm}: {self.rss:,} pages in memory>"
 
     @property
     def rss(self) -> int:
@@ -86,3 +90,8 @@ class Task:
         task.kernel_pages = list(frozen.kernel_pages)
         task.vm_only = frozen.total_vm - rss
         return task
+
+
+def task_owner(task: Task) -> str:
+    """Return the name under which a task's pages stand in the owner column."""
+    return f"{task.comm} [{task.pid}]"
