@@ -17,6 +17,7 @@ from kmemkit.strings import text
 from kmemkit.views._compaction_steps import largest_free
 
 __all__ = (
+    "ask",
     "attempts",
     "compacting",
     "drop_files",
@@ -67,8 +68,8 @@ def half_empty_program() -> Kernel:
 def duel(seed: int, *, grouping: bool = True) -> Kernel:
     """Boot 256 pages, and fill them with a few file pages and one for a driver, by turns.
 
-    The requests of a seed are always the same. Without `grouping` the kernel knows no migratetypes, as Linux does where memory is so small that
-    there would be too few pageblocks.
+    The requests of a seed are always the same. Without `grouping` the kernel knows no migratetypes,
+    as Linux does where there would be too few pageblocks.
     """
     random, kernel = Random(seed), Kernel(ram="1M")
     kernel.vm.page_group_by_mobility_disabled = not grouping
@@ -152,6 +153,13 @@ def index_sums(kernel: Kernel, *orders: int) -> str:
     """Return how the fragmentation index of some orders is worked out in the first zone."""
     zone, counts = kernel.zones[0], free_counts(kernel)
     return "\n".join(index_sum(counts, order, fragmentation_index(zone, order)) for order in orders)
+
+
+def ask(kernel: Kernel, mask: str, order: int) -> str:
+    """Make a request, and return it with its result."""
+    kernel.record()
+    kernel.alloc_pages(mask, order)
+    return f"{kernel.why().call} -> {kernel.why().result}"
 
 
 def how_taken(kernel: Kernel) -> str:

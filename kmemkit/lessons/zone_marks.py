@@ -39,7 +39,7 @@ class _Sysctls:
 
 def _sysctls(seed: int) -> _Sysctls:
     random = Random(seed)
-    return _Sysctls(random.choice((4096, 6000, 8192, 10000, 12288)), random.choice((128, 64, 32)))
+    return _Sysctls(random.choice((4096, 6000, 10000, 12288, 16384)), random.choice((128, 64, 32)))
 
 
 @cache

@@ -181,7 +181,8 @@ def _check_one(case: _Case, answer: object, seed: int, number: int) -> Verdict:
         experiment = f"{verdict.idea_text} {walk}".strip()
         return Verdict(Outcome.WRONG, verdict.sentence, verdict.idea_name, experiment)
     if said != NOBODY and mark != _mark(plan):
-        return miss(text("lesson.zones.serves.other_mark", said=mark, told=told), f"only_{mark}")
+        sentence = text("lesson.zones.serves.other_mark", said=mark, told=told)
+        return miss(sentence, "only_low" if mark == "low" else "only_min")
     return Verdict(Outcome.RIGHT, told)
 
 

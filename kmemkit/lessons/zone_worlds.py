@@ -5,14 +5,24 @@ Exercises and their checks boot one anew whenever they need it; the notebook sta
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
-from kmemkit.gfp import encode
+from kmemkit.gfp import encode, gfp_zone
 from kmemkit.mm.kernel import Kernel
 from kmemkit.snapshot import ZoneSnapshot
 from kmemkit.strings import text
 
-__all__ = ("calm", "marks", "pressed", "three_zones", "usable")
+__all__ = (
+    "busy",
+    "calm",
+    "least_free",
+    "marks",
+    "pressed",
+    "three_zones",
+    "tried",
+    "usable",
+)
 
 #: A mask that reaches one zone as its highest, for pages of the type that all pageblocks have.
 _MASKS = {
@@ -37,6 +47,13 @@ def three_zones(**free: int) -> Kernel:
     Without per-CPU lists, which take pages by the batch, so that the marks hold to the page.
     """
     return pressed(calm(Kernel(ram="256M", cmdline="movablecore=64M", pcp=False)), free)
+
+
+def busy() -> Kernel:
+    """Boot 128 MiB with 40 MiB of page cache and little free: DMA32 is just above its high mark."""
+    kernel = calm(Kernel(ram="128M", pcp=False))
+    kernel.read_file("40M")
+    return pressed(kernel, {"DMA": 60, "DMA32": 370})
 
 
 def pressed(kernel: Kernel, free: Mapping[str, int]) -> Kernel:
@@ -77,6 +94,43 @@ def _take(kernel: Kernel, zone: ZoneSnapshot, pages: int, top: int) -> list[tupl
             taken.append((pfn, order))
             pages -= 1 << order
     return taken
+
+
+def least_free(*masks: str) -> str:
+    """Return how many pages DMA32 must have free for each mask to get one, if nobody else serves.
+
+    Found by asking: with one page less the machine says NULL.
+    """
+    width = max(map(len, masks))
+    lines = []
+    for mask in masks:
+        least = bisect_left(range(1, 1000), True, key=lambda pages: _serves(mask, pages)) + 1
+        lines.append(f"{mask:<{width}}  {text('lesson.zones.least', pages=f'{least:,}')}")
+    return "\n".join(lines)
+
+
+def _serves(mask: str, pages: int) -> bool:
+    kernel = three_zones(DMA=40, DMA32=pages, Movable=60)
+    return kernel.alloc_pages(mask, 0) is not None
+
+
+def tried(kernel: Kernel, *masks: str) -> str:
+    """Return the zones that each mask may try, in order, and the one that serves it now."""
+    width = max(map(len, masks))
+    lines = []
+    for mask in masks:
+        highest = gfp_zone(mask, kernel.arch)
+        zones = kernel.zonelist(kernel.numa_node_id(), False)
+        machine = kernel.clone()
+        pfn = machine.alloc_pages(mask, 0)
+        home = None if pfn is None else machine.snapshot().zone_of(pfn)
+        said = text(
+            "lesson.zones.tried",
+            zones=", ".join(zone.name for zone in zones if zone.idx <= highest),
+            served=home.name if home else text("zonelist.nobody_option"),
+        )
+        lines.append(f"{mask:<{width}}  {said}")
+    return "\n".join(lines)
 
 
 def usable(kernel: Kernel, *masks: str) -> str:
