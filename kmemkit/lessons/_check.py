@@ -207,12 +207,21 @@ def fill_in() -> Verdict:
     return Verdict(Outcome.OPEN, text("lesson.fill_in"))
 
 
-def wrong(sentence: str, idea: str = "") -> Verdict:
-    """Return the verdict on a wrong answer; `idea` is a key under `lesson.idea`."""
+def wrong(sentence: str, idea: str = "", section: str = "") -> Verdict:
+    """Return the verdict on a wrong answer.
+
+    Args:
+        sentence: what is wrong with it.
+        idea: the wrong idea behind it, a key under `lesson.idea`; "" if none is known.
+        section: the lesson that has the idea in a table of its own, such as "gfp".
+    """
     if not idea:
         return Verdict(Outcome.WRONG, sentence)
-    name, experiment = text(f"lesson.idea_name.{idea}"), text(f"lesson.idea.{idea}")
-    return Verdict(Outcome.WRONG, sentence, name, experiment)
+    if section:
+        name, told = f"lesson.{section}.idea_name.{idea}", f"lesson.{section}.idea.{idea}"
+    else:
+        name, told = f"lesson.idea_name.{idea}", f"lesson.idea.{idea}"
+    return Verdict(Outcome.WRONG, sentence, text(name), text(told))
 
 
 def judge(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from string import ascii_uppercase
 
-from kmemkit.lessons._check import Misfit, Outcome, Verdict, is_blank, is_unknown
+from kmemkit.lessons._check import Misfit, is_blank, is_unknown, wrong
 from kmemkit.strings import text
 
 __all__ = ("letters_of", "miss")
@@ -14,15 +15,8 @@ __all__ = ("letters_of", "miss")
 _LETTERS = re.compile(r"[A-Z]")
 
 
-def miss(sentence: str, idea: str = "") -> Verdict:
-    """Return the verdict on a wrong answer; `idea` is a key under `lesson.context.idea`."""
-    if not idea:
-        return Verdict(Outcome.WRONG, sentence)
-    name, experiment = (
-        text(f"lesson.context.idea_name.{idea}"),
-        text(f"lesson.context.idea.{idea}"),
-    )
-    return Verdict(Outcome.WRONG, sentence, name, experiment)
+#: The verdict on a wrong answer; its idea is a key under `lesson.context.idea`.
+miss = partial(wrong, section="context")
 
 
 def letters_of(answer: object, lines: Sequence[object]) -> set[str] | None:

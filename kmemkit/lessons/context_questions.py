@@ -5,37 +5,11 @@ Shaped as `questions.Choice`; right options are found by a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from kmemkit.gfp import GFP_KERNEL, GFP_NOFS
-from kmemkit.lessons._check import Outcome, Verdict
-from kmemkit.lessons.context_check import miss
 from kmemkit.lessons.context_worlds import complaint, small
 from kmemkit.lessons.questions import Choice
 
-__all__ = ("ALL", "ContextChoice", "handler", "obsolete", "swapped")
-
-
-class ContextChoice(Choice):
-    """A question whose wrong options belong to ideas of lesson 03.
-
-    Args:
-        name: of the question in the string table, under `lesson.questions`.
-        ideas: option -> key under `lesson.context.idea`; "" for the one that is right.
-        truth: runs the simulator and returns the option that is right.
-    """
-
-    def __init__(self, name: str, ideas: Mapping[str, str], truth: Callable[[], str]) -> None:
-        super().__init__(name, dict.fromkeys(ideas, ""), truth)
-        self.ideas = dict(ideas)
-
-    def check(self, answer: object, seed: int) -> Verdict:
-        """Judge a letter, or "I do not know"."""
-        verdict = super().check(answer, seed)
-        if verdict.outcome is not Outcome.WRONG:
-            return verdict
-        letter = str(answer).strip().strip("().").lower()
-        return miss(verdict.sentence, self.ideas[self.letters(seed)[letter]])
+__all__ = ("ALL", "handler", "obsolete", "swapped")
 
 
 def _swapped() -> str:
@@ -71,7 +45,7 @@ def _handler() -> str:
 
 
 #: Before: GFP_ATOMIC is swapped for GFP_NOFS under a spinlock. (misconception M4)
-swapped = ContextChoice(
+swapped = Choice(
     "context_swapped",
     {
         "debug": "",
@@ -80,9 +54,10 @@ swapped = ContextChoice(
         "moved": "spinlock_waits",
     },
     _swapped,
+    section="context",
 )
 #: Exit ticket: are GFP_NOFS and GFP_NOIO obsolete? (teaching statement viii)
-obsolete = ContextChoice(
+obsolete = Choice(
     "context_obsolete",
     {
         "preferred": "",
@@ -91,9 +66,10 @@ obsolete = ContextChoice(
         "atomic": "scope_is_atomic",
     },
     _obsolete,
+    section="context",
 )
 #: Exit ticket: memory in an interrupt handler.
-handler = ContextChoice(
+handler = Choice(
     "context_handler",
     {
         "nowait": "",
@@ -102,6 +78,7 @@ handler = ContextChoice(
         "never": "no_allocation_in_atomic",
     },
     _handler,
+    section="context",
 )
 
 ALL = (swapped, obsolete, handler)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
-from kmemkit.lessons._check import Misfit, Outcome, Verdict
+from kmemkit.lessons._check import Misfit, wrong
 from kmemkit.strings import text
 
 __all__ = ("miss", "typed_moves")
@@ -14,12 +15,8 @@ _PFN = re.compile(r"0x[0-9a-f]+|\d+")
 _BETWEEN = re.compile(r"(?:to|pfn|and|moves|->|→|[\s,;:>()\[\]'\"-])*")
 
 
-def miss(sentence: str, idea: str = "") -> Verdict:
-    """Return the verdict on a wrong answer; `idea` is a key under `lesson.fragmentation.idea`."""
-    if not idea:
-        return Verdict(Outcome.WRONG, sentence)
-    name = text(f"lesson.fragmentation.idea_name.{idea}")
-    return Verdict(Outcome.WRONG, sentence, name, text(f"lesson.fragmentation.idea.{idea}"))
+#: The verdict on a wrong answer; its idea is a key under `lesson.fragmentation.idea`.
+miss = partial(wrong, section="fragmentation")
 
 
 def typed_moves(answer: object) -> list[tuple[int, int]]:

@@ -5,42 +5,16 @@ Shaped as `questions.Choice`; right options are found by a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from kmemkit.gfp import GFP_KERNEL, GFP_NOWAIT
 from kmemkit.lessons import fragmentation_worlds
-from kmemkit.lessons._check import Outcome, Verdict
-from kmemkit.lessons.fragmentation_check import miss
 from kmemkit.lessons.questions import Choice
 from kmemkit.mm.kernel import Kernel
 from kmemkit.mm.mmzone import HIGH, LOW
 
-__all__ = ("ALL", "FragmentationChoice", "half_free", "inequality", "never_compacts", "stays")
+__all__ = ("ALL", "half_free", "inequality", "never_compacts", "stays")
 
 #: Exit ticket, from lesson 04: free pages and low mark of a zone.
 _FREE, _MARK = 420, 400
-
-
-class FragmentationChoice(Choice):
-    """A question whose wrong options belong to ideas of lesson 06.
-
-    Args:
-        name: of the question in the string table, under `lesson.questions`.
-        ideas: option -> key under `lesson.fragmentation.idea`; "" for the one that is right.
-        truth: runs the simulator and returns the option that is right.
-    """
-
-    def __init__(self, name: str, ideas: Mapping[str, str], truth: Callable[[], str]) -> None:
-        super().__init__(name, dict.fromkeys(ideas, ""), truth)
-        self.ideas = dict(ideas)
-
-    def check(self, answer: object, seed: int) -> Verdict:
-        """Judge a letter, or "I do not know"."""
-        verdict = super().check(answer, seed)
-        if verdict.outcome is not Outcome.WRONG:
-            return verdict
-        letter = str(answer).strip().strip("().").lower()
-        return miss(verdict.sentence, self.ideas[self.letters(seed)[letter]])
 
 
 def _half_free() -> str:
@@ -95,7 +69,7 @@ def _inequality() -> str:
 
 
 #: Before: half of the memory is free, and compaction runs. (misconception M1)
-half_free = FragmentationChoice(
+half_free = Choice(
     "fragmentation_half",
     {
         "moved": "",
@@ -104,9 +78,10 @@ half_free = FragmentationChoice(
         "scattered": "scattered",
     },
     _half_free,
+    section="fragmentation",
 )
 #: Exit ticket: an unmovable page in a movable pageblock.
-stays = FragmentationChoice(
+stays = Choice(
     "fragmentation_stays",
     {
         "freed": "",
@@ -115,9 +90,10 @@ stays = FragmentationChoice(
         "retyped": "type_is_enough",
     },
     _stays,
+    section="fragmentation",
 )
 #: Exit ticket: who never compacts.
-never_compacts = FragmentationChoice(
+never_compacts = Choice(
     "fragmentation_noio",
     {
         "noio": "",
@@ -126,9 +102,10 @@ never_compacts = FragmentationChoice(
         "movable": "movable_skips",
     },
     _never_compacts,
+    section="fragmentation",
 )
 #: Exit ticket, from lesson 04: the watermark's inequality for a block.
-inequality = FragmentationChoice(
+inequality = Choice(
     "fragmentation_mark",
     {
         "passes_405": "",
@@ -137,6 +114,7 @@ inequality = FragmentationChoice(
         "unsaid": "marks_know_blocks",
     },
     _inequality,
+    section="fragmentation",
 )
 
 ALL = (half_free, stays, never_compacts, inequality)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import partial
 
 from kmemkit.gfp import GfpWarning, Profile, encode
-from kmemkit.lessons._check import Misfit, Outcome, Verdict
+from kmemkit.lessons._check import Misfit, wrong
 from kmemkit.strings import text
 
 __all__ = ("miss", "typed_mask")
@@ -14,12 +15,8 @@ __all__ = ("miss", "typed_mask")
 _NUMBER = re.compile(r"(?<!\w)(?:0[xX][0-9a-fA-F]+|[0-9]+)(?!\w)")
 
 
-def miss(sentence: str, idea: str = "") -> Verdict:
-    """Return the verdict on a wrong answer; `idea` is a key under `lesson.gfp.idea`."""
-    if not idea:
-        return Verdict(Outcome.WRONG, sentence)
-    name, experiment = text(f"lesson.gfp.idea_name.{idea}"), text(f"lesson.gfp.idea.{idea}")
-    return Verdict(Outcome.WRONG, sentence, name, experiment)
+#: The verdict on a wrong answer; its idea is a key under `lesson.gfp.idea`.
+miss = partial(wrong, section="gfp")
 
 
 def typed_mask(answer: object, release: Profile) -> int:

@@ -5,42 +5,17 @@ Shaped as `questions.Choice`; right options are found by a run or by the rules o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import cache
 
 from kmemkit.gfp import GFP_ATOMIC, effects, encode
 from kmemkit.lessons import gfp_worlds
-from kmemkit.lessons._check import Outcome, Verdict
-from kmemkit.lessons.gfp_check import miss
 from kmemkit.lessons.questions import Choice
 from kmemkit.mm.kernel import Kernel
 
-__all__ = ("ALL", "GfpChoice", "atomic_is", "files_first", "movable_alone")
+__all__ = ("ALL", "atomic_is", "files_first", "movable_alone")
 
 #: Requests that each side of the first question makes at most.
 _LIMIT = 1000
-
-
-class GfpChoice(Choice):
-    """A question whose wrong options belong to ideas of lesson 02.
-
-    Args:
-        name: of the question in the string table, under `lesson.questions`.
-        ideas: option -> key under `lesson.gfp.idea`; "" for the one that is right.
-        truth: runs the simulator and returns the option that is right.
-    """
-
-    def __init__(self, name: str, ideas: Mapping[str, str], truth: Callable[[], str]) -> None:
-        super().__init__(name, dict.fromkeys(ideas, ""), truth)
-        self.ideas = dict(ideas)
-
-    def check(self, answer: object, seed: int) -> Verdict:
-        """Judge a letter, or "I do not know"."""
-        verdict = super().check(answer, seed)
-        if verdict.outcome is not Outcome.WRONG:
-            return verdict
-        letter = str(answer).strip().strip("().").lower()
-        return miss(verdict.sentence, self.ideas[self.letters(seed)[letter]])
 
 
 @cache
@@ -74,13 +49,14 @@ def _movable_alone() -> str:
 
 
 #: Before: a machine full of page cache; who gets more pages? (misconception M3)
-files_first = GfpChoice(
+files_first = Choice(
     "gfp_files",
     {"kernel": "", "atomic": "atomic_everywhere", "same": "free_is_free", "none": "cache_is_used"},
     _files_first,
+    section="gfp",
 )
 #: Exit ticket: what GFP_ATOMIC is. (teaching statement i)
-atomic_is = GfpChoice(
+atomic_is = Choice(
     "gfp_atomic",
     {
         "part_of_reserve": "",
@@ -89,9 +65,10 @@ atomic_is = GfpChoice(
         "faster": "atomic_everywhere",
     },
     _atomic_is,
+    section="gfp",
 )
 #: Exit ticket: __GFP_MOVABLE without __GFP_HIGHMEM.
-movable_alone = GfpChoice(
+movable_alone = Choice(
     "gfp_movable",
     {
         "normal": "",
@@ -100,6 +77,7 @@ movable_alone = GfpChoice(
         "dma": "lowest_first",
     },
     _movable_alone,
+    section="gfp",
 )
 
 ALL = (files_first, atomic_is, movable_alone)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from string import ascii_uppercase
 
-from kmemkit.lessons._check import Misfit, Outcome, Verdict
+from kmemkit.lessons._check import Misfit, wrong
 from kmemkit.strings import text
 
 __all__ = ("letters_in_order", "miss")
@@ -13,12 +14,8 @@ __all__ = ("letters_in_order", "miss")
 _LETTERS = re.compile(r"[A-Z]")
 
 
-def miss(sentence: str, idea: str = "") -> Verdict:
-    """Return the verdict on a wrong answer; `idea` is a key under `lesson.ladder.idea`."""
-    if not idea:
-        return Verdict(Outcome.WRONG, sentence)
-    name, experiment = text(f"lesson.ladder.idea_name.{idea}"), text(f"lesson.ladder.idea.{idea}")
-    return Verdict(Outcome.WRONG, sentence, name, experiment)
+#: The verdict on a wrong answer; its idea is a key under `lesson.ladder.idea`.
+miss = partial(wrong, section="ladder")
 
 
 def letters_in_order(answer: object, count: int) -> list[str]:

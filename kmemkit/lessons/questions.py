@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
-from kmemkit.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL, decode
+from kmemkit.gfp import GFP_HIGHUSER_MOVABLE, GFP_NOWAIT, decode
 from kmemkit.lessons import worlds
 from kmemkit.lessons._check import (
     Outcome,
@@ -44,12 +44,20 @@ class Choice:
         name: of the question in the string table, under `lesson.questions`.
         options: option -> the wrong idea behind it; "" for the one that is right.
         truth: runs the simulator and returns the option that is right.
+        section: the lesson that has these ideas in a table of its own, such as "gfp".
     """
 
-    def __init__(self, name: str, options: Mapping[str, str], truth: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        options: Mapping[str, str],
+        truth: Callable[[], str],
+        section: str = "",
+    ) -> None:
         self.name = name
         self.options = dict(options)
         self._truth = truth
+        self._section = section
 
     def letters(self, seed: int) -> dict[str, str]:
         """Return letter -> option, in the order of this seed."""
@@ -79,7 +87,7 @@ class Choice:
         if said == self._truth():
             return Verdict(Outcome.RIGHT, told)
         sentence = text("lesson.questions.said", letter=letter, option=self._say(said))
-        return wrong(sentence, self.options[said])
+        return wrong(sentence, self.options[said], self._section)
 
     def _say(self, option: str) -> str:
         return text(f"lesson.questions.{self.name}.{option}")
@@ -98,7 +106,7 @@ def _mask() -> str:
 
 
 def _half_free() -> str:
-    got = worlds.every_second_page().alloc_pages(GFP_KERNEL, 1)
+    got = worlds.every_second_page().alloc_pages(GFP_NOWAIT, 1)  # looks at the free lists, no more
     return "null" if got is None else "block"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 
-from kmemkit.lessons._check import Misfit, Outcome, Verdict
+from kmemkit.lessons._check import Misfit, wrong
 from kmemkit.strings import text
 
 __all__ = ("Place", "idea_of", "miss", "place_text", "places")
@@ -19,12 +20,8 @@ _PLACE = re.compile(r"(?:node\s*)?(?:(\d+)\s*[/:,]?\s*)?(dma32|dma|normal|highme
 _BETWEEN = re.compile(r"(?:[\s,;>\-\u2192()\[\]'\"]|\bthen\b|\band\b|zone)*")
 
 
-def miss(sentence: str, idea: str = "") -> Verdict:
-    """Return the verdict on a wrong answer; `idea` is a key under `lesson.zones.idea`."""
-    if not idea:
-        return Verdict(Outcome.WRONG, sentence)
-    name, experiment = text(f"lesson.zones.idea_name.{idea}"), text(f"lesson.zones.idea.{idea}")
-    return Verdict(Outcome.WRONG, sentence, name, experiment)
+#: The verdict on a wrong answer; its idea is a key under `lesson.zones.idea`.
+miss = partial(wrong, section="zones")
 
 
 def idea_of(said: object, ideas: Mapping[str, object]) -> str:

@@ -5,37 +5,11 @@ Shaped as `questions.Choice`; every right option is found by a run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-
 from kmemkit.lessons import zone_worlds
-from kmemkit.lessons._check import Outcome, Verdict
 from kmemkit.lessons.questions import Choice
-from kmemkit.lessons.zone_check import miss
 from kmemkit.mm.kernel import Kernel
 
-__all__ = ("ALL", "ZoneChoice", "all_mine", "atomic_depth", "short_of_pages", "user_zones")
-
-
-class ZoneChoice(Choice):
-    """A question whose wrong options belong to ideas of lesson 04.
-
-    Args:
-        name: of the question in the string table, under `lesson.questions`.
-        ideas: option -> key under `lesson.zones.idea`; "" for the one that is right.
-        truth: runs the simulator and returns the option that is right.
-    """
-
-    def __init__(self, name: str, ideas: Mapping[str, str], truth: Callable[[], str]) -> None:
-        super().__init__(name, dict.fromkeys(ideas, ""), truth)
-        self.ideas = dict(ideas)
-
-    def check(self, answer: object, seed: int) -> Verdict:
-        """Judge a letter, or "I do not know"."""
-        verdict = super().check(answer, seed)
-        if verdict.outcome is not Outcome.WRONG:
-            return verdict
-        letter = str(answer).strip().strip("().").lower()
-        return miss(verdict.sentence, self.ideas[self.letters(seed)[letter]])
+__all__ = ("ALL", "all_mine", "atomic_depth", "short_of_pages", "user_zones")
 
 
 def short_of_pages() -> Kernel:
@@ -67,19 +41,21 @@ def _atomic_depth() -> str:
 
 
 #: Before: memory is free, and a request gets NULL. (misconception M2)
-all_mine = ZoneChoice(
+all_mine = Choice(
     "zone_free",
     {"null": "", "dma32": "all_mine", "dma": "no_reserve", "later": "waits"},
     _all_mine,
+    section="zones",
 )
 #: Exit ticket: what GFP_HIGHUSER may use and GFP_USER may not. (teaching statement ix)
-user_zones = ZoneChoice(
+user_zones = Choice(
     "zone_user",
     {"none": "", "movable": "longer_is_wider", "highmem": "highmem_on_64", "normal": "user_is_low"},
     _user_zones,
+    section="zones",
 )
 #: Exit ticket: how far down GFP_ATOMIC goes.
-atomic_depth = ZoneChoice(
+atomic_depth = Choice(
     "zone_atomic",
     {
         "pages_131": "",
@@ -88,6 +64,7 @@ atomic_depth = ZoneChoice(
         "pages_1": "atomic_takes_all",
     },
     _atomic_depth,
+    section="zones",
 )
 
 ALL = (all_mine, user_zones, atomic_depth)

@@ -40,14 +40,14 @@ def test_every_idea_of_the_table_is_used_and_has_a_name():
 
 @CHOICES
 def test_the_option_without_an_idea_is_the_simulators(choice):
-    assert [option for option, idea in choice.ideas.items() if not idea] == [choice._truth()]
+    assert [option for option, idea in choice.options.items() if not idea] == [choice._truth()]
 
 
 @CHOICES
 def test_every_wrong_option_names_its_misconception(choice):
     for letter, option in choice.letters(3).items():
         verdict = choice.check(letter, 3)
-        idea = choice.ideas[option]
+        idea = choice.options[option]
         assert verdict.outcome is (Outcome.WRONG if idea else Outcome.RIGHT)
         if idea:
             assert verdict.idea == strings.text(f"lesson.context.idea_name.{idea}")

@@ -254,14 +254,14 @@ def test_other_answers_to_the_illegal_calls():
 
 @CHOICES
 def test_the_option_without_an_idea_is_the_simulators(choice):
-    assert [option for option, idea in choice.ideas.items() if not idea] == [choice._truth()]
+    assert [option for option, idea in choice.options.items() if not idea] == [choice._truth()]
 
 
 @CHOICES
 def test_every_wrong_option_names_its_misconception(choice):
     for letter, option in choice.letters(3).items():
         verdict = choice.check(letter, 3)
-        if idea := choice.ideas[option]:
+        if idea := choice.options[option]:
             assert verdict.outcome is Outcome.WRONG
             assert verdict.idea == text(f"lesson.gfp.idea_name.{idea}")
             assert verdict.experiment
@@ -279,7 +279,7 @@ def test_ideas_and_their_names_go_together_and_are_used():
     )
     assert names == texts
     used = {call.idea for call in (*gfp_illegal._CALLS, *gfp_illegal._FINE)}
-    used |= {idea for choice in gfp_questions.ALL for idea in choice.ideas.values() if idea}
+    used |= {idea for choice in gfp_questions.ALL for idea in choice.options.values() if idea}
     assert used <= names
 
 

@@ -229,14 +229,14 @@ def test_a_state_fits_and_has_its_numbers(name):
 
 @CHOICES
 def test_the_option_without_an_idea_is_the_simulators(choice):
-    assert [option for option, idea in choice.ideas.items() if not idea] == [choice._truth()]
+    assert [option for option, idea in choice.options.items() if not idea] == [choice._truth()]
 
 
 @CHOICES
 def test_every_wrong_option_names_its_misconception(choice):
     for letter, option in choice.letters(3).items():
         verdict = choice.check(letter, 3)
-        if idea := choice.ideas[option]:
+        if idea := choice.options[option]:
             assert verdict.outcome is Outcome.WRONG
             assert verdict.idea == text(f"lesson.ladder.idea_name.{idea}")
             assert verdict.experiment

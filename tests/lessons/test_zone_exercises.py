@@ -61,6 +61,41 @@ def test_usable_pages_are_what_a_machine_gives():
     assert kernel.snapshot().zones[0].free == 150
 
 
+def test_least_free_is_one_more_than_the_lowered_mark():
+    lines = zone_worlds.least_free("GFP_NOWAIT", "GFP_ATOMIC", "GFP_NOWAIT|__GFP_MEMALLOC")
+    assert lines.splitlines() == [
+        "GFP_NOWAIT                 needs 347 free",
+        "GFP_ATOMIC                 needs 131 free",
+        "GFP_NOWAIT|__GFP_MEMALLOC  needs 1 free",
+    ]
+
+
+def test_tried_zones_go_from_the_highest_down():
+    kernel = zone_worlds.three_zones()
+    assert zone_worlds.tried(kernel, "GFP_KERNEL", "GFP_HIGHUSER_MOVABLE").splitlines() == [
+        "GFP_KERNEL            tries DMA32, DMA; served by DMA32",
+        "GFP_HIGHUSER_MOVABLE  tries Movable, DMA32, DMA; served by Movable",
+    ]
+    short = zone_worlds.three_zones(DMA=40, DMA32=300, Movable=60)
+    assert zone_worlds.tried(short, "GFP_NOWAIT").endswith("served by none of them")
+
+
+def test_the_busy_machine_lets_kswapd_work_and_a_request_stall():
+    kernel = zone_worlds.busy()
+    kernel.record()
+    for _ in range(40):
+        kernel.alloc_pages("GFP_ATOMIC", 2)
+    kernel.sleep(20)
+    quiet = kernel.snapshot()
+    assert quiet.zones[1].free_est > quiet.zones[1].high
+    assert quiet.vmstat["pgsteal_kswapd"]
+    assert not quiet.vmstat.get("pgsteal_direct")
+    for _ in range(60):
+        kernel.alloc_pages("GFP_ATOMIC", 2)
+    kernel.alloc_pages("GFP_KERNEL", 2)
+    assert kernel.snapshot().vmstat["pgsteal_direct"]
+
+
 # -- which zones ----------------------------------------------------------------------------------
 
 

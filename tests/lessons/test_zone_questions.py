@@ -11,16 +11,16 @@ CHOICES = pytest.mark.parametrize("choice", zone_questions.ALL, ids=lambda choic
 
 @CHOICES
 def test_the_option_without_an_idea_is_the_simulators(choice):
-    assert [option for option, idea in choice.ideas.items() if not idea] == [choice._truth()]
+    assert [option for option, idea in choice.options.items() if not idea] == [choice._truth()]
 
 
 @CHOICES
 def test_every_wrong_option_names_its_misconception(choice):
     for letter, option in choice.letters(3).items():
         verdict = choice.check(letter, 3)
-        if choice.ideas[option]:
+        if choice.options[option]:
             assert verdict.outcome is Outcome.WRONG
-            assert verdict.idea == strings.text(f"lesson.zones.idea_name.{choice.ideas[option]}")
+            assert verdict.idea == strings.text(f"lesson.zones.idea_name.{choice.options[option]}")
             assert verdict.experiment
         else:
             assert verdict.outcome is Outcome.RIGHT

@@ -39,14 +39,14 @@ def free_is_enough():
     kernel, pfns = small(*[0] * 256)
     for pfn in pfns[::2]:
         kernel.free_pages(pfn, 0)
-    return kernel, ("GFP_KERNEL", 1), 0x0
+    return kernel, ("GFP_NOWAIT", 1), 0x0
 
 
 def kept_back():
     kernel = Kernel(ram="64M")
-    while kernel.alloc_pages("GFP_KERNEL", 0) is not None:
+    while kernel.alloc_pages("GFP_NOWAIT", 0) is not None:
         pass
-    return kernel, ("GFP_KERNEL", 0), 0x100
+    return kernel, ("GFP_NOWAIT", 0), 0x100
 
 
 def gives_up():
@@ -269,7 +269,7 @@ def test_predictions_are_counted_also_those_not_known():
 
 def test_predicting_null_is_right_where_it_fails():
     model = BuddyLabModel(free_is_enough()[0])
-    model.ask_alloc("GFP_KERNEL", 1)
+    model.ask_alloc("GFP_NOWAIT", 1)
     model.commit(Answer.FAILS)
     assert model.verdict.right
     assert model.verdict.sentence == "Right: NULL."
