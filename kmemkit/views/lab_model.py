@@ -159,11 +159,21 @@ class BuddyLabModel:
             self.kernel.free_pages(question.pfn, question.order)
             self.touched = question.pfn
         else:
-            gfp, order, owner = self._request
-            got = self.kernel.alloc_pages(gfp, order, owner=owner)
+            got = self._alloc()
             self.touched = got
         if said is not None:
             self.verdict = judge(question, said, before, self.kernel.snapshot(), got)
+
+    def _alloc(self) -> int | None:
+        """Make the pending request. What ends a machine is told, and taken back: it got no page."""
+        gfp, order, owner = self._request
+        try:
+            got: int | None = self.kernel.alloc_pages(gfp, order, owner=owner)
+        except RuntimeError as end:
+            self.kernel.restore(self._undo.pop())
+            self.message = text("buddy_lab.ended", error=str(end).splitlines()[0])
+            return None
+        return got
 
     def undo(self) -> None:
         """Take back the last call. Predictions stay counted."""

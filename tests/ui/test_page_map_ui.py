@@ -157,7 +157,7 @@ def test_changes_of_a_kernel_arrive_and_the_last_state_stays(open_notebook):
             + MIRROR
             + "display(v, told)",
             "for n in range(3000):\n"
-            "    pfn = k.alloc_pages('GFP_KERNEL', n % 4, owner='driver')\n"
+            "    pfn = k.alloc_pages('GFP_NOWAIT', n % 4, owner='driver')\n"
             "    if n % 3 and pfn is not None: k.free_pages(pfn, n % 4)\n"
             "tell()",
         ]

@@ -482,3 +482,18 @@ def test_closing_takes_every_part_away_and_leaves_the_kernel_alone(lab):
     assert not any(part.comm for part in parts)
     assert kernel.listeners == []
     kernel.alloc_pages("GFP_KERNEL", 0)
+
+
+def test_what_ends_the_machine_is_told_and_taken_back():
+    kernel = Kernel(ram="256K")
+    kernel.record()
+    while kernel.alloc_pages("GFP_NOWAIT", 0) is not None:
+        pass
+    full = kernel.snapshot()
+    lab = BuddyLabModel(kernel)
+    lab.ask_alloc("GFP_KERNEL", 0)
+    lab.commit(Answer.FAILS)
+    assert lab.verdict.right
+    assert "System is deadlocked on memory" in lab.message
+    assert "lesson 07" in lab.message
+    assert kernel.snapshot().pages == full.pages
