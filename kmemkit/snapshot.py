@@ -181,6 +181,10 @@ class NodeSnapshot:
     #: simulated time at which it goes from its nap after a run to sleep, in ns
     kswapd_nap: int = 0
     kswapd_paused: bool = False  #: its time slice ended in the middle of a run
+    #: kcompactd was woken for a block of this order, up to this zone; 0 if it was not
+    kcompactd_order: int = 0
+    kcompactd_highest_zoneidx: int = 0
+    kcompactd_due: int = 0  #: simulated time at which it gets a CPU, in ns
 
     def lru(self, name: str, zone_idx: int | None = None) -> tuple[int, ...]:
         """Return the pfns of one list of LRU_LISTS, zone by zone, oldest first."""

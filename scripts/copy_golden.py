@@ -1,7 +1,7 @@
 """Copy what the tests need from a folder of recordings into tests/golden.
 
-`python scripts/copy_golden.py RECORDINGS`. The folder has traces/, special/bulk/, boots/ and
-misuse/, each as docs/recordings.md describes, and kernel logs in logs/ and ladder/. Run it when
+`python scripts/copy_golden.py RECORDINGS`. The folder has traces/, special/bulk/, boots/, ladder/
+and misuse/, each as docs/recordings.md describes, and kernel logs in logs/ and ladder/. Run it when
 recordings are added; its output is committed, and is the same byte for byte however often it runs.
 """
 
@@ -32,6 +32,16 @@ PAGE_MISUSE = frozenset(
         "free_pages_plus8", "free_pages_with_extra_ref", "free_smaller_each_half_order1",
         "split_then_free_each_of_order3",
     }
+)  # fmt: skip
+#: Of a run of allocations: what it began with and what came of it.
+LADDER_KEYS = (
+    "gfp", "order", "option", "guest_ram", "cpus", "hog_mb", "max_allocs",
+    "cond_resched_between_allocs", "outcome", "allocs_got", "dmesg_page_allocation_failure",
+    "event_deltas", "zones_at_start",
+)  # fmt: skip
+LADDER_VMSTAT = (
+    "nr_active_anon", "nr_active_file", "nr_inactive_anon", "nr_inactive_file", "nr_shmem",
+    "nr_slab_reclaimable",
 )  # fmt: skip
 #: The two kernels that differ in what `Kernel` can be told: pages checked at free, or not.
 PAGE_KERNELS = ("plain", "noinit")
@@ -140,6 +150,22 @@ def files(folder: Path) -> dict[str, str]:
     return texts
 
 
+def copy_ladder(recordings: Path) -> None:
+    """Copy what each run of allocations began with, and what came of it."""
+    runs = {}
+    for path in sorted((recordings / "ladder").glob("*.json")):
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+        run = {key: recorded[key] for key in LADDER_KEYS if key in recorded}
+        if "first_events" in recorded:
+            firsts = recorded["first_events"]
+            run["first_events"] = [{"event": one["event"], "n": one["n"]} for one in firsts]
+        if "vmstat_before" in recorded:
+            before = recorded["vmstat_before"]
+            run["vmstat_before"] = {key: before[key] for key in LADDER_VMSTAT if key in before}
+        runs[path.stem] = run
+    write_json(GOLDEN / "ladder.json.gz", runs)
+
+
 def copy_misuse(recordings: Path) -> None:
     """Copy the verdicts on wrong frees of pages."""
     matrix = json.loads((recordings / "misuse" / "matrix.json").read_text(encoding="utf-8"))
@@ -171,6 +197,7 @@ def main() -> None:
     recordings = parser.parse_args().recordings
     copy_traces(recordings)
     copy_boots(recordings)
+    copy_ladder(recordings)
     copy_misuse(recordings)
     copy_logs(recordings)
 

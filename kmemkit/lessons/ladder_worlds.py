@@ -47,7 +47,7 @@ _QUIET = "GFP_ATOMIC|__GFP_NOWARN"
 # -- machines -------------------------------------------------------------------------------------
 
 
-def _boot(ram: str = "256M", anon: str = "16M") -> Kernel:
+def _boot(ram: str = "256M", anon: str = "12M") -> Kernel:
     """Boot a machine with one program, whose memory nobody can take but the OOM killer.
 
     Without per-CPU lists, which take pages by the batch, and without boosts the marks hold to the

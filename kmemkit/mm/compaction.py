@@ -28,7 +28,7 @@ from kmemkit.mm.mmzone import (
 )
 from kmemkit.mm.pcp import drain_pages_zone
 from kmemkit.mm.swap import LRU_MASK, UNEVICTABLE, Pglist
-from kmemkit.mm.watermark import zone_watermark_ok
+from kmemkit.mm.watermark import __zone_watermark_ok, zone_watermark_ok
 
 if TYPE_CHECKING:
     from kmemkit.mm.freelist import AllocContext
@@ -50,6 +50,7 @@ __all__ = (
     "compaction_suitable",
     "compaction_zonelist_suitable",
     "fragmentation_index",
+    "kcompactd",
     "try_to_compact_pages",
     "wakeup_kcompactd",
 )
@@ -168,10 +169,10 @@ def compaction_zonelist_suitable(kernel: Machine, context: AllocContext, order: 
     from kmemkit.mm.vmscan import zone_reclaimable_pages
 
     for zone in context.zonelist:
-        available = zone_reclaimable_pages(kernel, zone) // order + zone.vm_stat
+        available = zone_reclaimable_pages(kernel, zone) // order + zone.free_pages
         costly = order > PAGE_ALLOC_COSTLY_ORDER
         mark = zone.watermark[LOW if costly else MIN] + zone.watermark_boost + (2 << order)
-        if available > mark + zone.lowmem_reserve[context.highest_zoneidx]:
+        if __zone_watermark_ok(zone, 0, mark, context.highest_zoneidx, 0, available):
             return True
     return False
 
@@ -198,44 +199,54 @@ def try_to_compact_pages(
         )
         status = compact_zone(kernel, cc)
         result = max(result, status)
+        if status == COMPACT_SUCCESS or priority != COMPACT_PRIO_ASYNC:
+            _note_result(zone, order, status)
         if status == COMPACT_SUCCESS:
-            compaction_defer_reset(zone, order, False)
             break
-        if priority != COMPACT_PRIO_ASYNC and status in (COMPACT_COMPLETE, COMPACT_PARTIAL_SKIPPED):
-            defer_compaction(zone, order)
     return result
 
 
 def wakeup_kcompactd(kernel: Machine, node: Pglist, order: int, highest_zoneidx: int) -> None:
-    """Let the node's kcompactd make a block of `order`, where there is room for it.
+    """Wake the node's kcompactd to make a block of `order`, if a zone has room for that.
 
-    Linux: wakeup_kcompactd(), kcompactd_do_work().
+    Linux: same name, kcompactd_node_suitable(). When it gets a CPU is the scheduler's business.
     """
-    if not order:
-        return
     zones = [zone for zone in node.zones if zone.idx <= highest_zoneidx and zone.managed]
-    for zone in zones:
-        mark = zone.watermark[MIN] + zone.watermark_boost
-        if zone_watermark_ok(zone, order, mark, highest_zoneidx, 0):
-            return
-    suitable = [
-        zone for zone in zones
-        if compaction_suitable(zone, order, highest_zoneidx) == COMPACT_CONTINUE
-    ]  # fmt: skip
-    if not suitable:
-        return
+    if order and any(_lacks_block(zone, order, highest_zoneidx) for zone in zones):
+        node.kcompactd_order = max(node.kcompactd_order, order)
+        node.kcompactd_highest_zoneidx = max(node.kcompactd_highest_zoneidx, highest_zoneidx)
+
+
+def _lacks_block(zone: Zone, order: int, highest_zoneidx: int) -> bool:
+    """Return whether a zone has no block of `order` to give, but room to make one."""
+    mark = zone.watermark[MIN] + zone.watermark_boost
+    if zone_watermark_ok(zone, order, mark, highest_zoneidx, 0):
+        return False
+    return compaction_suitable(zone, order, highest_zoneidx) == COMPACT_CONTINUE
+
+
+def kcompactd(kernel: Machine, node: Pglist) -> None:
+    """Make the block that a node's kcompactd was woken for (kcompactd_do_work())."""
+    order, highest = node.kcompactd_order, node.kcompactd_highest_zoneidx
+    node.kcompactd_order = node.kcompactd_highest_zoneidx = 0
     kernel.vm_events["compact_daemon_wake"] += 1
-    for zone in suitable:
-        if compaction_deferred(zone, order):
+    for zone in node.zones:
+        if zone.idx > highest or not zone.managed or compaction_deferred(zone, order):
             continue
         cc = CompactControl(
-            zone, order, MIGRATE_MOVABLE, COMPACT_PRIO_SYNC_LIGHT, MIN, highest_zoneidx, False
+            zone, order, MIGRATE_MOVABLE, COMPACT_PRIO_SYNC_LIGHT, MIN, highest, False
         )
-        status = compact_zone(kernel, cc)
-        if status == COMPACT_SUCCESS:
-            compaction_defer_reset(zone, order, False)
-        elif status in (COMPACT_COMPLETE, COMPACT_PARTIAL_SKIPPED):
-            defer_compaction(zone, order)
+        with kernel.quietly():
+            if _lacks_block(zone, order, highest):
+                _note_result(zone, order, compact_zone(kernel, cc))
+
+
+def _note_result(zone: Zone, order: int, status: int) -> None:
+    """Let a zone be compacted again soon, or leave it alone for a while."""
+    if status == COMPACT_SUCCESS:
+        compaction_defer_reset(zone, order, False)
+    elif status in (COMPACT_COMPLETE, COMPACT_PARTIAL_SKIPPED):
+        defer_compaction(zone, order)
 
 
 # -- one zone -------------------------------------------------------------------------------------
@@ -251,7 +262,7 @@ def compact_zone(kernel: Machine, cc: CompactControl) -> int:
         if compaction_suitable(zone, cc.order, cc.highest_zoneidx) == COMPACT_SKIPPED:
             return COMPACT_SKIPPED
     size = 1 << zone.pageblock_order
-    cc.migrate_pfn = zone.start_pfn // size * size
+    cc.migrate_pfn = zone.start_pfn
     cc.free_pfn = (zone.end_pfn - 1) // size * size
     if trace is not None:
         trace.event(
@@ -280,9 +291,9 @@ def _compact_pageblock(kernel: Machine, cc: CompactControl) -> int:
     """Empty one pageblock as far as the free scanner finds room; return how things stand."""
     zone = cc.zone
     first, end = zone.block_range(cc.migrate_pfn)
-    if first >= cc.free_pfn or first >= zone.end_pfn:
+    if end > cc.free_pfn:
         return COMPACT_COMPLETE
-    pages = isolate_migratepages(kernel, cc, first, min(end, zone.end_pfn))
+    pages = isolate_migratepages(kernel, cc, max(first, zone.start_pfn), end)
     with kernel.quietly():
         for pfn in pages:
             if not cc.freepages:
@@ -303,14 +314,15 @@ def isolate_migratepages(kernel: Machine, cc: CompactControl, first: int, end: i
     """
     zone = cc.zone
     migratetype = zone.pageblock[first >> zone.pageblock_order]
-    if migratetype == NO_PAGEBLOCK or first < zone.start_pfn:
+    if migratetype == NO_PAGEBLOCK:
         return []
     if cc.direct and cc.priority == COMPACT_PRIO_ASYNC and migratetype != cc.migratetype:
         return []
-    lru = zone.mem_map.lru
-    if not lru:
-        return []
-    pages = [pfn for pfn in range(first, end) if 0 < lru[pfn] & LRU_MASK < UNEVICTABLE]
+    lru, pinned = zone.mem_map.lru, zone.mem_map.refcount
+    pages = [
+        pfn for pfn in range(first, end if lru else first)
+        if 0 < lru[pfn] & LRU_MASK < UNEVICTABLE and pfn not in pinned
+    ]  # fmt: skip
     kernel.vm_events["compact_migrate_scanned"] += end - first
     kernel.vm_events["compact_isolated"] += len(pages)
     if kernel.trace is not None:
@@ -331,8 +343,6 @@ def isolate_freepages(kernel: Machine, cc: CompactControl) -> None:
     while cc.free_pfn > cc.migrate_pfn:
         first, end = cc.free_pfn, min(cc.free_pfn + size, zone.end_pfn)
         cc.free_pfn -= size
-        if first < zone.start_pfn:
-            continue
         if zone.pageblock[first >> zone.pageblock_order] != MIGRATE_MOVABLE:
             continue
         pages = _take_free(zone, first, end)
@@ -348,9 +358,13 @@ def isolate_freepages(kernel: Machine, cc: CompactControl) -> None:
 
 
 def _take_free(zone: Zone, first: int, end: int) -> list[int]:
-    """Take a pageblock's free blocks off their lists, as single pages; leave a whole one alone."""
+    """Take a pageblock's free blocks off their lists, as single pages; leave a whole one alone.
+
+    The pages are for popping from the end: the smallest blocks are used up first, each from its
+    lowest address on (compaction_alloc()).
+    """
     page, pfn = zone.page, first
-    pages: list[int] = []
+    blocks: list[tuple[int, int]] = []
     while pfn < end:
         byte = page[pfn]
         if byte & 0xF0 != FREE:
@@ -361,9 +375,10 @@ def _take_free(zone: Zone, first: int, end: int) -> list[int]:
             return []
         del_page_from_free_list(zone, pfn, order, MIGRATE_MOVABLE)
         page[pfn : pfn + (1 << order)] = bytes([ALLOCATED | MIGRATE_MOVABLE << 4]) * (1 << order)
-        pages += range(pfn, pfn + (1 << order))
+        blocks.append((order, pfn))
         pfn += 1 << order
-    return pages
+    pages = [one for order, head in sorted(blocks) for one in range(head, head + (1 << order))]
+    return pages[::-1]
 
 
 def _migrate_folio(kernel: Machine, cc: CompactControl, src: int, dst: int) -> None:

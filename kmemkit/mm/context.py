@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = (
     "FRAMES",
     "Context",
+    "cpuset_node_allowed",
     "current_gfp_context",
     "others_may_run",
     "reclaim_enables_interrupts",
@@ -204,6 +205,18 @@ def current_gfp_context(task_flags: int, gfp: int) -> int:
     if task_flags & PF_MEMALLOC_PIN:
         gfp &= ~flags.__GFP_MOVABLE
     return gfp
+
+
+def cpuset_node_allowed(kernel: Machine, nid: int, gfp: int) -> bool:
+    """Return whether the current task's cpuset lets a request use a node (same name in Linux).
+
+    An interrupt is nobody's, and a victim of the OOM killer has to come to an end. The kernel's own
+    pages (no __GFP_HARDWALL) may come from the next cpuset above, and that is the root's: all.
+    """
+    task = kernel.current
+    if task.mems_allowed is None or nid in task.mems_allowed or not kernel.context.in_task:
+        return True
+    return task.oom_victim or not gfp & flags.__GFP_HARDWALL
 
 
 # -- what reclaim and the OOM killer have to know -------------------------------------------------

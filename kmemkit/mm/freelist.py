@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from kmemkit import gfp as flags
 from kmemkit.mm import kswapd
 from kmemkit.mm.buddy import __rmqueue_smallest
-from kmemkit.mm.context import current_gfp_context
+from kmemkit.mm.context import cpuset_node_allowed, current_gfp_context
 from kmemkit.mm.fallback import __rmqueue, reserve_highatomic_pageblock
 from kmemkit.mm.internal import (
+    ALLOC_CPUSET,
     ALLOC_HIGHATOMIC,
     ALLOC_KSWAPD,
     ALLOC_NO_WATERMARKS,
@@ -38,7 +39,7 @@ from kmemkit.mm.mmzone import (
 )
 from kmemkit.mm.page_check import check_new_pages
 from kmemkit.mm.pcp import __rmqueue_pcplist, rmqueue_pcplist
-from kmemkit.mm.watermark import explain_watermark, has_block, zone_watermark_fast
+from kmemkit.mm.watermark import explain_watermark, zone_watermark_fast
 
 if TYPE_CHECKING:
     from kmemkit.mm.machine import Machine
@@ -50,7 +51,6 @@ __all__ = (
     "prepare_zonelist",
     "rmqueue",
     "rmqueue_buddy",
-    "take_from_pcp",
 )
 
 
@@ -83,8 +83,6 @@ def prepare_alloc_pages(
     asked = gfp
     gfp = current_gfp_context(kernel.current.flags, gfp)
     highest = flags.gfp_zone(gfp, kernel.arch)
-    if nodemask is None:
-        nodemask = kernel.current.mems_allowed
     migratetype = MIGRATE_UNMOVABLE
     if not kernel.vm.page_group_by_mobility_disabled:
         migratetype = flags.gfp_migratetype(gfp)
@@ -104,6 +102,7 @@ def prepare_alloc_pages(
             nodemask,
             asked=asked,
         ),
+        _first_nodes(kernel, nodemask),
     )
     if context.zonelist and _alloc_flags_nofragment(kernel, context.zonelist[0]):
         context = replace(context, alloc_flags=alloc_flags | ALLOC_NOFRAGMENT)
@@ -113,10 +112,22 @@ def prepare_alloc_pages(
     return context
 
 
-def prepare_zonelist(kernel: Machine, context: AllocContext) -> AllocContext:
-    """Return the context with the zones that its highest zone and its nodemask leave."""
+def _first_nodes(kernel: Machine, nodemask: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    """Return the nodes for the first attempt: those of the nodemask that the task's cpuset has.
+
+    Later attempts look at ALLOC_CPUSET instead. An interrupt is of no cpuset.
+    """
+    allowed = kernel.current.mems_allowed
+    if allowed is None or not kernel.context.in_task:
+        return nodemask
+    return tuple(nid for nid in allowed if nodemask is None or nid in nodemask)
+
+
+def prepare_zonelist(
+    kernel: Machine, context: AllocContext, nodes: tuple[int, ...] | None
+) -> AllocContext:
+    """Return the context with the zones that its highest zone and these nodes leave."""
     zones = kernel.zonelist(context.nid, bool(context.gfp & flags.__GFP_THISNODE))
-    nodes = context.nodemask
     zonelist = tuple(
         zone
         for zone in zones
@@ -138,31 +149,6 @@ def _alloc_flags_nofragment(kernel: Machine, preferred: Zone) -> bool:
     return any(zone.name == "DMA32" and zone.nid == preferred.nid for zone in kernel.zones)
 
 
-def take_from_pcp(context: AllocContext, order: int) -> int | None:
-    """Take a block from this CPU's list the way nearly every request goes, or return None.
-
-    The same answer as get_page_from_freelist(), where the first zone is above its high mark, the
-    list has a block and nothing special is going on; for everything else ask there.
-    """
-    zone = context.zone
-    if zone is None or zone.flags or type(order) is not int or not 0 <= order <= 3:
-        return None
-    pcp = zone.pcp
-    pages = pcp.lists[3 * order + context.migratetype]
-    if not pages or zone.mem_map.refcount:
-        return None
-    reserve = zone.lowmem_reserve[context.highest_zoneidx]
-    left = zone.vm_stat - zone.nr_free_highatomic - zone.watermark[2] - zone.watermark_boost
-    size = 1 << order
-    if left <= reserve + size or (order and not has_block(zone, order, 0)):
-        return None
-    pcp.free_count >>= 1
-    pcp.count -= size
-    pfn = pages.popleft()
-    zone.page[pfn] = context.page_byte | order
-    return pfn
-
-
 def get_page_from_freelist(
     kernel: Machine, context: AllocContext, order: int, alloc_flags: int
 ) -> int | None:
@@ -173,6 +159,7 @@ def get_page_from_freelist(
     """
     index = 0
     zonelist = context.zonelist
+    fenced = alloc_flags & ALLOC_CPUSET and kernel.current.mems_allowed is not None
     while True:
         if index == len(zonelist):
             if not alloc_flags & ALLOC_NOFRAGMENT:
@@ -182,6 +169,8 @@ def get_page_from_freelist(
             continue
         zone = zonelist[index]
         index += 1
+        if fenced and not cpuset_node_allowed(kernel, zone.nid, context.gfp):
+            continue
         if alloc_flags & ALLOC_NOFRAGMENT and zone.nid != zonelist[0].nid:
             alloc_flags &= ~ALLOC_NOFRAGMENT
             index = 0

@@ -46,6 +46,8 @@ class History:
 
 
 def _bytes_of(snapshot: Snapshot) -> int:
-    """Return about how much memory a snapshot holds: its page columns and its free lists."""
-    lists = (half for zone in snapshot.zones for pair in zone._lists.values() for half in pair)
-    return len(snapshot.pages) + len(snapshot.owners) + sum(map(sys.getsizeof, lists))
+    """Return about how much memory a snapshot holds: its page columns, free lists, LRU lists."""
+    pairs = [pair for zone in snapshot.zones for pair in zone._lists.values()]
+    pairs += [pair for node in snapshot.nodes for pair in node._lru.values()]
+    columns = len(snapshot.pages) + len(snapshot.owners) + len(snapshot.lru)
+    return columns + sum(sys.getsizeof(half) for pair in pairs for half in pair)

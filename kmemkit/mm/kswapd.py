@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from kmemkit import gfp as flags
 from kmemkit.mm import vmscan
-from kmemkit.mm.compaction import wakeup_kcompactd
-from kmemkit.mm.context import others_may_run
+from kmemkit.mm.compaction import kcompactd, wakeup_kcompactd
+from kmemkit.mm.context import cpuset_node_allowed, others_may_run
 from kmemkit.mm.internal import MAX_RECLAIM_RETRIES
 from kmemkit.mm.mmzone import HIGH, ZONE_RECLAIM_ACTIVE, Zone
 from kmemkit.mm.swap import Pglist
@@ -25,6 +25,7 @@ __all__ = (
     "NEVER",
     "TICK_NS",
     "balance_pgdat",
+    "next_due",
     "pgdat_balanced",
     "schedule",
     "tick",
@@ -43,7 +44,7 @@ NEVER = 1 << 62
 def wakeup_kswapd(kernel: Machine, zone: Zone, gfp: int, order: int, highest_zoneidx: int) -> None:
     """Wake a zone's kswapd, unless it would find nothing to do (same name in Linux)."""
     node = kernel.nodes[zone.nid]
-    if not zone.managed:
+    if not zone.managed or not cpuset_node_allowed(kernel, zone.nid, gfp):
         return
     node.kswapd_order = max(node.kswapd_order, order)
     node.kswapd_highest_zoneidx = max(node.kswapd_highest_zoneidx, highest_zoneidx)
@@ -55,6 +56,8 @@ def wakeup_kswapd(kernel: Machine, zone: Zone, gfp: int, order: int, highest_zon
         if not gfp & flags.__GFP_DIRECT_RECLAIM:
             with kernel.quietly():
                 wakeup_kcompactd(kernel, node, order, highest_zoneidx)
+            node.kcompactd_due = _next_tick(kernel)
+            _set_due(kernel)
         return
     if kernel.trace is not None:
         kernel.trace.event(
@@ -63,8 +66,8 @@ def wakeup_kswapd(kernel: Machine, zone: Zone, gfp: int, order: int, highest_zon
     if kernel.now < node.kswapd_nap:
         kernel.vm_events["kswapd_low_wmark_hit_quickly"] += 1
     node.kswapd_running = True
-    node.kswapd_due = kernel.now // TICK_NS * TICK_NS + TICK_NS
-    kernel.due = min(kernel.due, node.kswapd_due)
+    node.kswapd_due = _next_tick(kernel)
+    _set_due(kernel)
 
 
 def pgdat_balanced(node: Pglist, order: int, highest_zoneidx: int) -> bool:
@@ -89,30 +92,43 @@ def zone_watermark_ok_safe(zone: Zone, order: int, mark: int, highest_zoneidx: i
 
 
 def tick(kernel: Machine) -> None:
-    """Run what the clock has made due: kswapds that have waited for a tick."""
+    """Run what the clock has made due: threads that have waited for a tick."""
     if not others_may_run(kernel):
         return
     for node in kernel.nodes:
         if node.kswapd_running and kernel.now >= node.kswapd_due:
             kswapd(kernel, node)
+        if node.kcompactd_order and kernel.now >= node.kcompactd_due:
+            kcompactd(kernel, node)
     _set_due(kernel)
 
 
 def schedule(kernel: Machine) -> None:
-    """Let every kswapd that is awake run: the caller sleeps, or offers its CPU."""
+    """Let every thread that is awake run: the caller sleeps, or offers its CPU."""
     if not others_may_run(kernel):
         return
     for node in kernel.nodes:
         if node.kswapd_running:
             kswapd(kernel, node)
+        if node.kcompactd_order:
+            kcompactd(kernel, node)
     _set_due(kernel)
 
 
+def _next_tick(kernel: Machine) -> int:
+    return kernel.now // TICK_NS * TICK_NS + TICK_NS
+
+
 def _set_due(kernel: Machine) -> None:
-    """Note when the next kswapd has waited long enough; the hot path looks at this one number."""
-    kernel.due = min(
-        (node.kswapd_due for node in kernel.nodes if node.kswapd_running), default=NEVER
-    )
+    """Note when the next thread has waited long enough; the hot path looks at this one number."""
+    kernel.due = next_due(kernel)
+
+
+def next_due(kernel: Machine) -> int:
+    """Return when a thread that is awake gets a CPU at the latest."""
+    due = [node.kswapd_due for node in kernel.nodes if node.kswapd_running]
+    due += [node.kcompactd_due for node in kernel.nodes if node.kcompactd_order]
+    return min(due, default=NEVER)
 
 
 def kswapd(kernel: Machine, node: Pglist) -> None:
@@ -127,21 +143,22 @@ def kswapd(kernel: Machine, node: Pglist) -> None:
         if kernel.trace is not None:
             kernel.trace.event("mm_vmscan_kswapd_wake", nid=node.nid, order=order)
     with kernel.quietly():
-        node.kswapd_paused = not balance_pgdat(kernel, node, order, highest)
-    if node.kswapd_paused:
-        node.kswapd_due = kernel.now // TICK_NS * TICK_NS + TICK_NS
+        reached = balance_pgdat(kernel, node, order, highest)
+    node.kswapd_paused = reached is None
+    if reached is None:
+        node.kswapd_due = _next_tick(kernel)
         return
-    balanced = pgdat_balanced(node, order, highest)
+    balanced = pgdat_balanced(node, reached, highest)
     if not balanced and node.kswapd_failures < MAX_RECLAIM_RETRIES:
         kernel.vm_events["kswapd_high_wmark_hit_quickly"] += 1
         node.kswapd_order = 0
-        node.kswapd_due = kernel.now // TICK_NS * TICK_NS + TICK_NS
+        node.kswapd_due = _next_tick(kernel)
         return
     node.kswapd_running = False
     node.kswapd_order = node.kswapd_highest_zoneidx = 0
     if balanced:
         with kernel.quietly():
-            wakeup_kcompactd(kernel, node, node.zones[-1].pageblock_order, highest)
+            wakeup_kcompactd(kernel, node, order, highest)
         node.kswapd_nap = kernel.now + NAP_NS
     if kernel.trace is not None:
         kernel.trace.event("mm_vmscan_kswapd_sleep", nid=node.nid)
@@ -150,17 +167,18 @@ def kswapd(kernel: Machine, node: Pglist) -> None:
 # -- what it does ---------------------------------------------------------------------------------
 
 
-def balance_pgdat(kernel: Machine, node: Pglist, order: int, highest_zoneidx: int) -> bool:
+def balance_pgdat(kernel: Machine, node: Pglist, order: int, highest_zoneidx: int) -> int | None:
     """Reclaim until a zone up to the index is above its high mark (same name in Linux).
 
-    Returns False if its time slice ended before; it goes on when it gets a CPU again. A boost is
-    worked off as well, gently: without writing or swapping, and never at more than 1/1024 of the
-    lists at once. What was boosted when the run began is taken off at its end.
+    Returns the order it reclaimed for at last: 0 once compaction can make the block. Returns None
+    if its time slice ended before; it goes on when it gets a CPU again. A boost is worked off as
+    well, gently: without writing or swapping, and never at more than 1/1024 of the lists at once.
+    What was boosted when the run began is taken off at its end, and kcompactd goes on from there.
     """
     zones = [zone for zone in node.zones if zone.idx <= highest_zoneidx and zone.managed]
     boosts = [(zone, zone.watermark_boost) for zone in zones]
     boosting = any(boost for _, boost in boosts)
-    total = 0
+    total, done = 0, False
     for zone in zones:
         zone.flags |= ZONE_RECLAIM_ACTIVE
     sc = vmscan.ScanControl(order, highest_zoneidx, 0, True, True, kswapd=True)
@@ -168,7 +186,8 @@ def balance_pgdat(kernel: Machine, node: Pglist, order: int, highest_zoneidx: in
         balanced = pgdat_balanced(node, sc.order, highest_zoneidx)
         if not balanced and boosting:
             boosting, sc.priority = False, vmscan.DEF_PRIORITY  # the shortage comes first
-        if balanced and not boosting:
+        done = balanced and not boosting
+        if done:
             break
         if boosting:
             sc.priority = max(sc.priority, vmscan.DEF_PRIORITY - 2)
@@ -182,15 +201,15 @@ def balance_pgdat(kernel: Machine, node: Pglist, order: int, highest_zoneidx: in
         if boosting:
             boosting = total < sum(boost for _, boost in boosts)
         if total >= SLICE_PAGES and not pgdat_balanced(node, sc.order, highest_zoneidx):
-            return False
-    if total:
-        node.kswapd_failures = 0
-    elif sc.priority < 1:
+            return None
+    if not total and not done and not node.kswapd_paused:
         node.kswapd_failures += 1
     for zone, boost in boosts:
         zone.flags &= ~ZONE_RECLAIM_ACTIVE
         zone.watermark_boost -= min(zone.watermark_boost, boost)
-    return True
+    if any(boost for _, boost in boosts):
+        wakeup_kcompactd(kernel, node, node.zones[-1].pageblock_order, highest_zoneidx)
+    return sc.order
 
 
 def _kswapd_shrink_node(

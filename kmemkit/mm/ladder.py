@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kmemkit.gfp import GFP_HIGHUSER_MOVABLE, GFP_KERNEL
-from kmemkit.mm.errors import Livelock, Panic
+from kmemkit.mm.cmdline import parse_size
+from kmemkit.mm.errors import KernelBug, Livelock, Oops, Panic
 from kmemkit.mm.freelist import prepare_alloc_pages, rmqueue, rmqueue_buddy
 from kmemkit.mm.kernel import Kernel
-from kmemkit.mm.mmzone import MIGRATE_MOVABLE, PCP, Zone
+from kmemkit.mm.mmzone import MIGRATE_MOVABLE, MIGRATE_UNMOVABLE, PCP, Zone
 from kmemkit.mm.pcp import drain_pages_zone, free_unref_page, order_to_pindex
 from kmemkit.mm.replay import Mismatch
 from kmemkit.mm.swap import ACTIVE_ANON, INACTIVE_FILE
@@ -42,6 +43,9 @@ READ_MB = 200
 #: do. SWAP_KB is the size of their swap disk.
 KERNEL_PAGES, SHMEM, SLAB_RECLAIMABLE = 5200, 1410, 286
 SWAP_KB = 131068
+#: A run on a machine of more than 16 GiB is a mistake, or hostile.
+MOST_RAM = 16 << 30
+FAILURE = "page allocation failure: "
 
 
 @dataclass(slots=True)
@@ -80,7 +84,7 @@ def climb(kernel: Kernel, gfp: int | str, order: int = 0, most: int = 60_000) ->
     run = Climb()
     events = kernel.vm_events
     before = dict(events)
-    lines = kernel.dmesg().count("page allocation failure: ")
+    printed = kernel.log_lines
     try:
         while run.got < most:
             pfn = kernel.alloc_pages(gfp, order)
@@ -99,7 +103,8 @@ def climb(kernel: Kernel, gfp: int | str, order: int = 0, most: int = 60_000) ->
         run.outcome = str(panic).replace("Kernel panic - not syncing", "kernel panic")
     _note_firsts(kernel, run, before)
     run.deltas = {name: events[name] - before.get(name, 0) for name in sorted(events)}
-    run.report = kernel.dmesg().count("page allocation failure: ") > lines
+    fresh = kernel.dmesg().splitlines()[-(kernel.log_lines - printed) or None :]
+    run.report = kernel.log_lines > printed and any(FAILURE in line for line in fresh)
     return run
 
 
@@ -124,14 +129,21 @@ def start_machine(recording: Mapping[str, Any]) -> Kernel:
     """
     try:
         return _start(recording)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"recording: not a run of allocations: {error!r}") from None
+    except (KernelBug, Livelock, Oops, Panic) as end:
+        raise ValueError(f"recording: its machine does not live to the run: {end}") from None
 
 
 def _start(recording: Mapping[str, Any]) -> Kernel:
-    kernel = Kernel(str(recording["guest_ram"]), cpus=int(recording["cpus"]))
+    ram = str(recording["guest_ram"])
+    if parse_size(ram) > MOST_RAM:
+        raise ValueError(f"recording: guest_ram={ram}: more than {MOST_RAM >> 30} GiB")
+    kernel = Kernel(ram, cpus=int(recording["cpus"]))
     recorded = {(z["node"], z["zone"]): z for z in recording.get("zones_at_start", ())}
     for zone in kernel.zones:
+        if recorded and (zone.nid, zone.name) not in recorded:
+            raise ValueError(f"recording: zones_at_start has no {zone.nid}/{zone.name}")
         if recorded:
             _set_marks(zone, recorded[zone.nid, zone.name])
     vmstat = recording.get("vmstat_before", {})
@@ -153,7 +165,10 @@ def _start(recording: Mapping[str, Any]) -> Kernel:
 
 def _set_marks(zone: Zone, recorded: Mapping[str, Any]) -> None:
     """Give a zone the recorded size, marks and reserve."""
-    zone.managed = recorded["managed"]
+    managed = recorded["managed"]
+    if not 0 <= managed <= zone.end_pfn - zone.start_pfn:
+        raise ValueError(f"recording: zone {zone.name}: managed={managed} is not a possible one")
+    zone.managed = managed
     zone.watermark = [recorded[name] for name in ("min", "low", "high", "promo")]
     zone.lowmem_reserve = tuple(recorded["reserve"])
     zone.stat_threshold, zone.percpu_drift_mark = recorded["thr"], recorded["drift"]
@@ -169,7 +184,7 @@ def _fill_kernel_pages(
         lru = sum(vmstat.get(f"nr_{name}", 0) for name in lists)
         free = sum(zone["free"] + zone["pcp"] for zone in recorded.values())
         used = sum(zone["managed"] for zone in recorded.values()) - free - lru
-    slab = vmstat.get("nr_slab_reclaimable", SLAB_RECLAIMABLE)
+    slab = min(vmstat.get("nr_slab_reclaimable", SLAB_RECLAIMABLE), used)
     kernel.grow_slab(slab << 12)
     for _ in range(used - slab):
         kernel.alloc_pages(GFP_KERNEL)
@@ -179,7 +194,7 @@ def _meet(kernel: Kernel, zone: Zone, recorded: Mapping[str, Any]) -> None:
     """Bring a zone's free pages and per-CPU pages to the recorded numbers.
 
     File pages are read into what is too much, the oldest ones are dropped where it is too little;
-    what waits on per-CPU lists was left there by reclaim and readers, so it is movable.
+    what waits on per-CPU lists is dealt out to readers and the kernel in turn.
     """
     node = kernel.nodes[zone.nid]
     files = node.lists[INACTIVE_FILE][zone.idx]
@@ -200,12 +215,13 @@ def _meet(kernel: Kernel, zone: Zone, recorded: Mapping[str, Any]) -> None:
         if owner:
             node.folio_add_lru(taken, INACTIVE_FILE)
     drain_pages_zone(zone)
-    for _ in range(waiting):
+    for number in range(waiting):
+        kind = (MIGRATE_UNMOVABLE, MIGRATE_MOVABLE)[number % 2]
         taken = rmqueue_buddy(zone, 0, MIGRATE_MOVABLE, 0)
         if taken is None:
             break
         zone.page[taken] = PCP
-        zone.pcp.lists[order_to_pindex(MIGRATE_MOVABLE, 0)].append(taken)
+        zone.pcp.lists[order_to_pindex(kind, 0)].append(taken)
         zone.pcp.count += 1
     zone.vm_stat, zone.pcp.stat_diff = zone.free_pages, 0
     zone.watermark_boost = recorded["boost"]
@@ -233,7 +249,7 @@ def play_ladder(recording: Mapping[str, Any]) -> LadderResult:
             recording = {**recording, "first_events": (), "dmesg_page_allocation_failure": 0}
         run = climb(kernel, gfp, order, most)
         expected, firsts = _recorded(recording)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"recording: not a run of allocations: {error!r}") from None
     found = {"outcome": run.outcome, "failure report": run.report and run.outcome == "failed"}
     found |= {name: name in run.first for name in EVENTS if name in expected}

@@ -66,6 +66,8 @@ class Machine:
         self._history: History | None = None
         self._why: Why | None = None
         self._dmesg: deque[str] = deque(maxlen=2000)
+        #: lines printed so far; the log forgets the oldest ones
+        self.log_lines = 0
         self._warned: set[str] = set()
         self._cpu = 0
         self._seq = 0
@@ -445,6 +447,7 @@ class Machine:
     def printk(self, line: str) -> None:
         """Add a line to the kernel log."""
         self._dmesg.append(line)
+        self.log_lines += 1
 
     def warn_on_once(self, function: str) -> None:
         """Print a warning the first time (WARN_ON_ONCE())."""

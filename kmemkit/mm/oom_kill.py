@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kmemkit import gfp as flags
 from kmemkit.mm import kswapd
-from kmemkit.mm.context import others_may_run
+from kmemkit.mm.context import cpuset_node_allowed, others_may_run
 from kmemkit.mm.errors import Panic
 from kmemkit.mm.oom_report import (
     CONSTRAINT_CPUSET,
@@ -23,7 +23,8 @@ from kmemkit.mm.oom_report import (
     report_kill,
     report_no_victim,
 )
-from kmemkit.mm.pcp import drain_pages_zone, free_unref_page
+from kmemkit.mm.page_check import free_pages
+from kmemkit.mm.pcp import drain_pages_zone
 from kmemkit.mm.sched import Task
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def out_of_memory(kernel: Machine, context: AllocContext, order: int) -> bool:
     """
     kernel.oom_killed = False
     current = kernel.current
-    if current.exited:
+    if current.exited or current.oom_victim:  # its own memory will do
         current.oom_victim = True
+        _note(kernel, "oom_waits", comm=current.comm, pid=current.pid)
         return True
     if not context.gfp & flags.__GFP_FS:
         _note(kernel, "oom_without_fs", gfp=flags.decode(context.gfp))
@@ -64,7 +66,8 @@ def out_of_memory(kernel: Machine, context: AllocContext, order: int) -> bool:
         oc.chosen = current
         return _oom_kill_process(kernel, oc, "Out of memory (oom_kill_allocating_task)")
     for task in kernel.tasks:
-        if task.oom_victim and not task.exited and task.anon:
+        reaped = not task.anon and others_may_run(kernel)  # the reaper needs a CPU
+        if task.oom_victim and not task.exited and not reaped:
             _note(kernel, "oom_waits", comm=task.comm, pid=task.pid)
             return True
     oc.chosen = select_bad_process(kernel, oc)
@@ -88,12 +91,12 @@ def _constrained_alloc(kernel: Machine, context: AllocContext, oc: OomControl) -
     nodes = {zone.nid for zone in kernel.zones if zone.present}
     if len(nodes) == 1 or context.gfp & flags.__GFP_THISNODE:
         return
-    allowed = kernel.current.mems_allowed
+    tried = {zone.nid for zone in context.zonelist}
     if context.nodemask is not None and not nodes <= set(context.nodemask):
         nodes, oc.constraint = set(context.nodemask), CONSTRAINT_MEMORY_POLICY
         oc.nodemask = context.nodemask
-    elif allowed is not None and not nodes <= set(allowed):
-        nodes, oc.constraint = set(allowed), CONSTRAINT_CPUSET
+    elif not all(cpuset_node_allowed(kernel, nid, context.gfp) for nid in tried):
+        nodes, oc.constraint = set(kernel.current.mems_allowed or ()), CONSTRAINT_CPUSET
     else:
         return
     oc.totalpages = sum(zone.present for zone in kernel.zones if zone.nid in nodes) + swap
@@ -105,7 +108,9 @@ def oom_badness(kernel: Machine, task: Task, oc: OomControl) -> int | None:
     Linux: same name. Memory in RAM and swap and page tables, plus oom_score_adj thousandths of all
     there is.
     """
-    if oom_unkillable_task(task) or task.exited or task.oom_score_adj == OOM_SCORE_ADJ_MIN:
+    if oom_unkillable_task(task) or task.oom_score_adj == OOM_SCORE_ADJ_MIN:
+        return None
+    if task.exited or (task.oom_victim and not task.anon):  # the reaper has been there
         return None
     points = task.rss + task.swapents + task.pgtables_bytes // 4096
     return points + task.oom_score_adj * (oc.totalpages // 1000)
@@ -147,14 +152,14 @@ def _oom_kill_process(kernel: Machine, oc: OomControl, message: str) -> bool:
 
 
 def exit_mm(kernel: Machine, task: Task) -> None:
-    """Free a task's anonymous pages, its swap and its page tables (same name in Linux)."""
-    for pfn in list(task.anon):
-        zone = kernel.page_zone(pfn)
-        if kernel.mem_map.lru and kernel.mem_map.lru[pfn]:
-            kernel.nodes[zone.nid].folio_del_lru(pfn)
-        free_unref_page(zone, pfn, 0)
-    for pfn in (*task.pgtables, *task.kernel_pages):
-        free_unref_page(kernel.page_zone(pfn), pfn, 0)
+    """Free a task's anonymous pages, its swap and its page tables (same name in Linux).
+
+    In the order of their frames: at which addresses the pages were mapped is not simulated.
+    """
+    for pfn in sorted(task.anon):
+        kernel.nodes[kernel.page_zone(pfn).nid].folio_del_lru(pfn)
+    for pfn in (*sorted(task.anon), *task.pgtables, *task.kernel_pages):
+        free_pages(kernel, kernel.page_zone(pfn), pfn, 0)
     task.anon.clear()
     task.pgtables.clear()
     task.kernel_pages.clear()

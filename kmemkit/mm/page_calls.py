@@ -61,10 +61,12 @@ class PageCalls(Machine):
         # Nearly every request ends at a CPU's own list while nobody looks. That way is written out
         # here, because a call costs more than the work; the answer is get_page_from_freelist()'s.
         quick = self.trace is None and nid is None and not (owner or self.listeners)
-        if quick and self.now < self.due:
+        if quick and self.now + self.CALL_NS < self.due:
             try:
                 context = self._contexts[gfp]
             except (KeyError, TypeError):  # unknown, or no mask at all: _context() finds out
+                if self.context.frames:  # might_alloc() has a word to say
+                    return self._alloc_pages(gfp, order, nid, owner)
                 context = self._context(gfp, nid)
             zone = context.zone
             if zone is not None and not zone.flags and type(order) is int and 0 <= order <= 3:
@@ -370,7 +372,7 @@ class PageCalls(Machine):
     def _free(self, pfn: int, order: int) -> None:
         zone = self.page_zone(pfn)
         lru = self.mem_map.lru
-        if lru and lru[pfn]:
+        if lru and lru[pfn] and self.mem_map.page_count(pfn) == 1:
             self._leave_lru(pfn)
         if pfn + (1 << order) > self.mem_map.pages:
             self._pfn(self.mem_map.pages)  # the first page that is not there

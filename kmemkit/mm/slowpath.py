@@ -72,6 +72,8 @@ class Road:
     no_progress_loops: int = 0
     #: what the machine looked like when the OOM killer last had nothing to do
     stale: tuple[object, ...] = ()
+    #: compaction has had its chance, and left the machine like that
+    compacted: bool = False
 
     @property
     def gfp(self) -> int:
@@ -114,9 +116,30 @@ class Road:
 
 def __alloc_pages_slowpath(kernel: Machine, context: AllocContext, order: int) -> int | None:
     """Find a block for a request that the low mark turned away (same name in Linux)."""
+    if kernel.current.mems_allowed is not None:  # from here on ALLOC_CPUSET decides
+        context = prepare_zonelist(kernel, context, context.nodemask)
     road = Road(kernel, context, order, gfp_to_alloc_flags(kernel, context.gfp, order))
     if context.gfp & flags.__GFP_NOFAIL:
         _warn_nofail(road)
+    answer = _way_down(road)
+    while answer is AGAIN:
+        road.turn += 1
+        answer = _round(road)
+    return answer
+
+
+class _Again(Enum):
+    """Says that another round is due, where None says that there is no page."""
+
+    AGAIN = 0
+
+
+AGAIN = _Again.AGAIN
+
+
+def _way_down(road: Road) -> int | _Again | None:
+    """Try what comes before the retry loop (steps 1 to 4 of __alloc_pages_slowpath())."""
+    context = road.context
     if not context.zonelist:
         return _nopage(road)
     if road.alloc_flags & ALLOC_KSWAPD:
@@ -135,9 +158,10 @@ def __alloc_pages_slowpath(kernel: Machine, context: AllocContext, order: int) -
                 road.said("stop", "compact_noretry", result=COMPACT_RESULTS[road.compact_result])
                 return _nopage(road)
             if context.gfp & flags.__GFP_THISNODE:
+                road.said("stop", "noretry")  # huge pages of one node are not worth more
                 return _nopage(road)
             road.compact_priority = COMPACT_PRIO_ASYNC
-    return _retry(road)
+    return AGAIN
 
 
 def _compacts_first(road: Road) -> bool:
@@ -151,24 +175,6 @@ def _compacts_first(road: Road) -> bool:
     )
 
 
-def _retry(road: Road) -> int | None:
-    """Go round until there is a page, or no sense in going round again."""
-    while True:
-        road.turn += 1
-        answer = _round(road)
-        if answer is not AGAIN:
-            return answer
-
-
-class _Again(Enum):
-    """Says that another round is due, where None says that there is no page."""
-
-    AGAIN = 0
-
-
-AGAIN = _Again.AGAIN
-
-
 def _round(road: Road) -> int | _Again | None:
     """Make one round of the retry loop (steps 5 to 21 of __alloc_pages_slowpath())."""
     kernel, context, gfp = road.kernel, road.context, road.gfp
@@ -178,7 +184,7 @@ def _round(road: Road) -> int | _Again | None:
     if reserve:
         road.alloc_flags = reserve | road.alloc_flags & ALLOC_KSWAPD
     if not road.alloc_flags & ALLOC_CPUSET or reserve:
-        road.context = context = prepare_zonelist(kernel, replace(context, nodemask=None))
+        road.context = prepare_zonelist(kernel, replace(context, nodemask=None), None)
     road.rung("reserves")
     pfn = road.take(road.alloc_flags)
     if pfn is not None:
@@ -243,22 +249,16 @@ def _out_of_memory(road: Road) -> int | _Again | None:
     return _nopage(road)
 
 
-def _nopage(road: Road) -> int | None:
+def _nopage(road: Road) -> int | _Again | None:
     """End the road: __GFP_NOFAIL goes round again, everybody else gets NULL."""
-    while road.gfp & flags.__GFP_NOFAIL and road.context.zonelist:
-        if not road.can_direct_reclaim:
-            break
+    if road.gfp & flags.__GFP_NOFAIL and road.can_direct_reclaim:
         road.rung("nofail")
-        pfn = road.take(ALLOC_MIN_RESERVE)
+        pfn = __alloc_pages_cpuset_fallback(road, ALLOC_MIN_RESERVE)
         if pfn is not None:
             return pfn
         kswapd.schedule(road.kernel)
         _check_livelock(road)
-        road.turn += 1
-        answer = _round(road)
-        if answer is not AGAIN:
-            return answer
-        return _retry(road)
+        return AGAIN
     road.rung("null")
     road.said("no", "null", order=road.order)
     nodemask = road.context.nodemask
@@ -266,10 +266,17 @@ def _nopage(road: Road) -> int | None:
     return None
 
 
+def __alloc_pages_cpuset_fallback(road: Road, alloc_flags: int) -> int | None:
+    """Try the free lists within the task's cpuset, then beyond it (same name in Linux)."""
+    pfn = road.take(alloc_flags | ALLOC_CPUSET)
+    return road.take(alloc_flags) if pfn is None and road.kernel.current.mems_allowed else pfn
+
+
 def _check_livelock(road: Road) -> None:
     """Raise Livelock if the machine is as it was when this request last came here.
 
-    Nothing but this request runs: if a whole turn of the loop changed nothing, none ever will.
+    Nothing but this request runs: if a whole turn of the loop changed nothing, none ever will. A
+    turn in which compaction was deferred proves nothing, unless it had its chance before.
     """
     kernel = road.kernel
     state: tuple[object, ...] = (
@@ -279,7 +286,9 @@ def _check_livelock(road: Road) -> None:
         kernel.nr_swap_pages,
         sum(task.exited for task in kernel.tasks),
     )
-    if state == road.stale:
+    same = state == road.stale
+    road.compacted = road.compact_result != COMPACT_DEFERRED or (same and road.compacted)
+    if (same and road.compacted) or not road.context.zonelist:
         road.said("again", "livelock", rounds=road.turn)
         names = flags.decode(road.gfp)
         raise Livelock(
@@ -344,7 +353,7 @@ def wake_all_kswapds(road: Road) -> None:
     road.rung("kswapd")
     seen: set[int] = set()
     for zone in context.zonelist:
-        if zone.nid not in seen:
+        if zone.nid not in seen and zone.managed:
             seen.add(zone.nid)
             kswapd.wakeup_kswapd(kernel, zone, road.gfp, road.order, context.highest_zoneidx)
             node = kernel.nodes[zone.nid]
@@ -397,6 +406,8 @@ def throttle_direct_reclaim(road: Road) -> bool:
     need memory to free memory.
     """
     kernel, context = road.kernel, road.context
+    if kernel.current.kernel_thread or kernel.current.oom_victim:
+        return False  # they help others to memory, or have to die
     node = kernel.nodes[context.zonelist[0].nid]
     zones = [
         zone
@@ -407,7 +418,8 @@ def throttle_direct_reclaim(road: Road) -> bool:
     ]
     reserve = sum(zone.watermark[MIN] + zone.watermark_boost for zone in zones)
     hopeless = node.kswapd_failures >= MAX_RECLAIM_RETRIES
-    if not reserve or hopeless or sum(zone.vm_stat for zone in zones) > reserve // 2:
+    free = sum(zone.free_pages for zone in zones)
+    if not reserve or hopeless or free > reserve // 2:
         return False
     kswapd.wakeup_kswapd(kernel, context.zonelist[0], road.gfp, 0, context.highest_zoneidx)
     kswapd.schedule(kernel)
@@ -537,7 +549,7 @@ def __alloc_pages_may_oom(road: Road) -> tuple[int | None, bool]:
     road.said("kill" if kernel.oom_killed else "again")
     if gfp & flags.__GFP_NOFAIL:
         progress = True
-        pfn = get_page_from_freelist(kernel, context, road.order, ALLOC_NO_WATERMARKS)
-        if pfn is not None:
-            road.said("page")
+        outcome = "kill" if kernel.oom_killed else "again"
+        pfn = __alloc_pages_cpuset_fallback(road, ALLOC_NO_WATERMARKS)
+        road.said(outcome if pfn is None else "page")
     return pfn, progress

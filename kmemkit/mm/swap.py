@@ -79,6 +79,9 @@ class Pglist:
     """A node: its LRU lists and its kswapd (struct pglist_data)."""
 
     __slots__ = (
+        "kcompactd_due",
+        "kcompactd_highest_zoneidx",
+        "kcompactd_order",
         "kswapd_due",
         "kswapd_failures",
         "kswapd_highest_zoneidx",
@@ -108,6 +111,8 @@ class Pglist:
         self.kswapd_due = self.kswapd_failures = 0
         #: end of its nap after a run (simulated ns)
         self.kswapd_nap = 0
+        #: kcompactd is to make a block of this order, unless it is 0
+        self.kcompactd_order = self.kcompactd_highest_zoneidx = self.kcompactd_due = 0
 
     def zone_of(self, pfn: int) -> Zone:
         """Return the zone of one of the node's pages."""
@@ -155,7 +160,8 @@ class Pglist:
         return NodeSnapshot(
             self.nid, lru, (*reversed(self.slab.older), *self.slab.newer), self.kswapd_running,
             self.kswapd_order, self.kswapd_highest_zoneidx, self.kswapd_due, self.kswapd_failures,
-            self.kswapd_nap, self.kswapd_paused,
+            self.kswapd_nap, self.kswapd_paused, self.kcompactd_order,
+            self.kcompactd_highest_zoneidx, self.kcompactd_due,
         )  # fmt: skip
 
     @classmethod
@@ -169,7 +175,8 @@ class Pglist:
         node.slab.newer.update(dict.fromkeys(frozen.slab_reclaimable))
         for name in (
             "kswapd_running", "kswapd_order", "kswapd_highest_zoneidx", "kswapd_due",
-            "kswapd_failures", "kswapd_nap", "kswapd_paused",
+            "kswapd_failures", "kswapd_nap", "kswapd_paused", "kcompactd_order",
+            "kcompactd_highest_zoneidx", "kcompactd_due",
         ):  # fmt: skip
             setattr(node, name, getattr(frozen, name))
         return node

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from kmemkit import gfp as flags
 from kmemkit.mm.compaction import COMPACT_SKIPPED, compaction_suitable
-from kmemkit.mm.context import reclaim_enables_interrupts
+from kmemkit.mm.context import cpuset_node_allowed, reclaim_enables_interrupts
 from kmemkit.mm.fallback import __rmqueue
 from kmemkit.mm.internal import ALLOC_NO_WATERMARKS
 from kmemkit.mm.mmzone import HIGH, MIGRATE_UNMOVABLE, MIN, PAGE_ALLOC_COSTLY_ORDER, Zone
 from kmemkit.mm.pcp import free_unref_page
-from kmemkit.mm.sched import Task
+from kmemkit.mm.sched import Task, task_owner
 from kmemkit.mm.swap import (
     ACTIVE_ANON,
     ACTIVE_FILE,
@@ -65,6 +65,7 @@ class ScanControl:
     nr_to_reclaim: int
     may_writepage: bool  #: dirty file pages: the mask has __GFP_FS
     may_swap: bool  #: anonymous pages: the mask has __GFP_IO
+    may_enter_fs: bool = True  #: slabs of file systems: the mask has __GFP_FS
     kswapd: bool = False
     priority: int = DEF_PRIORITY
     nr_scanned: int = 0
@@ -82,7 +83,7 @@ def shrink_node(kernel: Machine, node: Pglist, sc: ScanControl) -> None:
     """
     goal = sc.nr_reclaimed
     _shrink_lists(kernel, node, sc, INACTIVE_FILE, ACTIVE_FILE)
-    if not sc.nr_reclaimed > goal:
+    if not sc.nr_reclaimed > goal and sc.may_enter_fs:
         _shrink_slab(kernel, node, sc)
     if not sc.nr_reclaimed > goal and sc.may_swap and kernel.nr_swap_pages:
         _shrink_lists(kernel, node, sc, INACTIVE_ANON, ACTIVE_ANON)
@@ -97,11 +98,11 @@ def _shrink_lists(
     if inactive_is_low(node, inactive, active):
         _shrink_active_list(node, sc, inactive, active)
     to_scan = node.nr(inactive, highest=sc.reclaim_idx) >> sc.priority or 1
-    while to_scan > 0 and not _should_abort_scan(node, sc):
+    while to_scan > 0:
         scanned = _shrink_inactive_list(kernel, node, sc, inactive)
-        if not scanned:
-            return
         to_scan -= scanned
+        if not scanned or _should_abort_scan(node, sc):
+            return
 
 
 def _should_abort_scan(node: Pglist, sc: ScanControl) -> bool:
@@ -150,8 +151,10 @@ def _shrink_active_list(node: Pglist, sc: ScanControl, inactive: int, active: in
 def _shrink_inactive_list(kernel: Machine, node: Pglist, sc: ScanControl, lru: int) -> int:
     """Take one batch of the oldest pages of the highest zone that has any, and free what can be.
 
-    Returns how many pages were looked at. Pages that cannot be freed now go to the young end.
+    Returns how many pages were looked at. Pages that cannot be freed now go to the young end; where
+    none of a batch can, lower zones are looked at as well.
     """
+    seen = 0
     for idx in sorted(node.lists[lru], reverse=True):
         pages = node.lists[lru][idx]
         if idx > sc.reclaim_idx or not pages:
@@ -166,23 +169,27 @@ def _shrink_inactive_list(kernel: Machine, node: Pglist, sc: ScanControl, lru: i
         kernel.vm_events[f"pgsteal_{who}"] += freed
         sc.nr_reclaimed += freed
         kernel.now += scanned * DROP_NS
-        return scanned if freed else 0
-    return 0
+        seen += scanned
+        if freed:
+            break
+    return seen
 
 
 def _reclaim_page(kernel: Machine, zone: Zone, pfn: int, lru: int, sc: ScanControl) -> bool:
     """Free one page that was taken off its list, or put it back as the youngest."""
     mem_map = zone.mem_map
-    if lru == INACTIVE_FILE and mem_map.lru[pfn] & LRU_DIRTY:
-        if not sc.may_writepage:
-            kernel.nodes[zone.nid].lists[lru][zone.idx].add(pfn)
-            return False
+    dirty = lru == INACTIVE_FILE and mem_map.lru[pfn] & LRU_DIRTY
+    if (
+        pfn in mem_map.refcount  # somebody uses it
+        or (dirty and not sc.may_writepage)
+        or (lru == INACTIVE_ANON and not kernel.nr_swap_pages)
+    ):
+        kernel.nodes[zone.nid].lists[lru][zone.idx].add(pfn)
+        return False
+    if dirty:
         kernel.now += WRITE_NS
         kernel.vm_events["nr_vmscan_write"] += 1
     elif lru == INACTIVE_ANON:
-        if not kernel.nr_swap_pages:
-            kernel.nodes[zone.nid].lists[lru][zone.idx].add(pfn)
-            return False
         kernel.now += WRITE_NS
         kernel.nr_swap_pages -= 1
         kernel.vm_events["pswpout"] += 1
@@ -191,19 +198,20 @@ def _reclaim_page(kernel: Machine, zone: Zone, pfn: int, lru: int, sc: ScanContr
             del task.anon[pfn]
             task.swapents += 1
             if not task.swapents % PAGES_PER_SWAP_NODE_PAGE:
-                _add_swap_node(zone, task)
+                _add_swap_node(kernel, zone, task)
     mem_map.lru[pfn] = 0
     free_unref_page(zone, pfn, 0)
     return True
 
 
-def _add_swap_node(zone: Zone, task: Task) -> None:
+def _add_swap_node(kernel: Machine, zone: Zone, task: Task) -> None:
     """Take the page in which the kernel notes where a task's swapped pages went.
 
     Reclaim is allowed to use the reserves for it (PF_MEMALLOC).
     """
     pfn, _ = __rmqueue(zone, 0, MIGRATE_UNMOVABLE, ALLOC_NO_WATERMARKS)
     if pfn is not None:
+        zone.mem_map.owner[pfn] = kernel.owner_number(task_owner(task))
         task.kernel_pages.append(pfn)
 
 
@@ -247,6 +255,7 @@ def try_to_free_pages(kernel: Machine, context: AllocContext, order: int) -> int
     sc = ScanControl(
         order, context.highest_zoneidx, SWAP_CLUSTER_MAX,
         may_writepage=bool(gfp & flags.__GFP_FS), may_swap=bool(gfp & flags.__GFP_IO),
+        may_enter_fs=bool(gfp & flags.__GFP_FS),
     )  # fmt: skip
     name = kernel.zone_names[context.highest_zoneidx]
     kernel.vm_events[f"allocstall_{name.lower()}"] += 1
@@ -263,24 +272,24 @@ def try_to_free_pages(kernel: Machine, context: AllocContext, order: int) -> int
 
 def _do_try_to_free_pages(kernel: Machine, context: AllocContext, sc: ScanControl) -> int:
     """Go through the priorities, every node once in each (do_try_to_free_pages())."""
-    nodes = [kernel.nodes[nid] for nid in dict.fromkeys(zone.nid for zone in context.zonelist)]
+    strict = flags.GFP_KERNEL | flags.__GFP_HARDWALL  # reclaim stays inside of the cpuset
+    zones = [z for z in context.zonelist if cpuset_node_allowed(kernel, z.nid, strict)]
     for priority in range(DEF_PRIORITY, -1, -1):
         sc.priority = priority
-        for node in nodes:
-            if not _compaction_ready(context, sc):
-                shrink_node(kernel, node, sc)
+        ready = [zone for zone in zones if _compaction_ready(zone, context.gfp, sc)]
+        for nid in dict.fromkeys(zone.nid for zone in zones if zone not in ready):
+            shrink_node(kernel, kernel.nodes[nid], sc)
         if sc.nr_reclaimed >= sc.nr_to_reclaim:
             break
-        if _compaction_ready(context, sc):
+        if ready:
             return sc.nr_reclaimed or 1
     return sc.nr_reclaimed
 
 
-def _compaction_ready(context: AllocContext, sc: ScanControl) -> bool:
-    """Return whether a costly request should compact now instead of freeing more."""
-    if sc.order <= PAGE_ALLOC_COSTLY_ORDER or not context.gfp & flags.__GFP_IO:
+def _compaction_ready(zone: Zone, gfp: int, sc: ScanControl) -> bool:
+    """Return whether a costly request should compact a zone now instead of freeing more there."""
+    if sc.order <= PAGE_ALLOC_COSTLY_ORDER or not gfp & flags.__GFP_IO:
         return False
-    zone = context.zonelist[0]
     mark = zone.watermark[MIN] + zone.watermark_boost
     if zone_watermark_ok(zone, sc.order, mark, sc.reclaim_idx, 0):
         return True

@@ -19,10 +19,11 @@ from hypothesis.stateful import (
 )
 
 from kmemkit import Kernel
-from kmemkit.mm.errors import KernelBug, Oops
+from kmemkit.mm.errors import KernelBug, Livelock, Oops, Panic
 from kmemkit.mm.mmzone import MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, NO_PAGEBLOCK
 from kmemkit.mm.pcp import pindex_to_order
-from kmemkit.snapshot import Kind
+from kmemkit.mm.swap import LRU_MASK
+from kmemkit.snapshot import LRU_LISTS, Kind
 
 EXPLORE = bool(os.environ.get("KMEMKIT_EXPLORE"))
 
@@ -64,9 +65,11 @@ REAL = {
     "64M": lambda: Kernel("64M"),
     "64M in two nodes": lambda: tuned(Kernel("64M", nodes=2, cpus=2)),
 }
+#: Masks that give up at last: there is nobody in these machines to kill.
 GFPS = (
-    "GFP_KERNEL", "GFP_ATOMIC", "GFP_NOWAIT", "GFP_HIGHUSER_MOVABLE", "__GFP_RECLAIMABLE|GFP_NOFS",
-    "GFP_KERNEL|__GFP_COMP", "GFP_KERNEL|__GFP_MEMALLOC", "GFP_DMA",
+    "GFP_KERNEL|__GFP_NORETRY", "GFP_ATOMIC", "GFP_NOWAIT", "GFP_HIGHUSER_MOVABLE|__GFP_NORETRY",
+    "__GFP_RECLAIMABLE|GFP_NOFS|__GFP_NORETRY", "GFP_NOWAIT|__GFP_COMP",
+    "GFP_KERNEL|__GFP_MEMALLOC|__GFP_NORETRY", "GFP_DMA",
 )  # fmt: skip
 OWNERS = ("", "driver", "page cache")
 ORDERS = st.sampled_from((0, 0, 0, 0, 1, 1, 2, 3, 3, 4, 5, 6, 9, 10))
@@ -271,7 +274,7 @@ class Requests(RuleBasedStateMachine):
         before = self.kernel.snapshot()
         clone = self.kernel.clone()
         pfn = clone.alloc_pages(gfp, order, owner="clone")
-        clone.alloc_pages("GFP_KERNEL")
+        clone.alloc_pages(GFPS[0])
         assert self.kernel.snapshot() == before
         assert clone.snapshot() != before
         # and the original would have given the same
@@ -333,6 +336,199 @@ class RealRequests(Requests):
 @pytest.mark.parametrize(("machine", "examples"), [(Requests, 100), (RealRequests, 25)])
 def test_requests_and_frees(machine, examples):
     run_state_machine_as_test(machine, settings=runs(examples))
+
+
+# -- programs: files, tasks, reclaim, compaction, the OOM killer ---------------------------------------
+
+
+def marked(kernel):
+    """Give a small world marks, so that kswapd and reclaim have something to keep."""
+    for zone in kernel.zones:
+        part = zone.managed // 32
+        zone.watermark[:] = [part, part + part // 4, part + part // 2, 2 * part]
+    return kernel
+
+
+PROGRAM_WORLDS = {
+    "1M": lambda: marked(Kernel("1M")),
+    "4M with lists": lambda: tuned(marked(Kernel("4M", pcp=True, cpus=2))),
+    "64M": lambda: Kernel("64M"),
+    "128M in two nodes": lambda: Kernel("128M", nodes=2, cpus=2),
+}
+ANY_MASK = (
+    *GFPS, "GFP_KERNEL", "GFP_NOFS", "GFP_NOIO", "GFP_KERNEL|__GFP_RETRY_MAYFAIL", "GFP_HIGHUSER",
+    "GFP_KERNEL|__GFP_HIGH", "GFP_HIGHUSER_MOVABLE", "GFP_KERNEL|__GFP_NOFAIL",
+)  # fmt: skip
+SIZES = st.sampled_from((1, 7, 60, 200, 900))
+
+#: one thing a program may do, as (what, how much, which)
+ACTIONS = st.one_of(
+    st.tuples(st.just("alloc"), ORDERS, st.sampled_from(ANY_MASK)),
+    st.tuples(st.just("many"), st.integers(5, 400), st.sampled_from(ANY_MASK[:4])),
+    st.tuples(st.sampled_from(("read", "write", "slab")), SIZES, st.just("")),
+    st.tuples(st.just("fork"), SIZES, st.sampled_from((-1000, 0, 500))),
+    st.tuples(st.sampled_from(("exit", "free", "evict", "pin")), st.integers(0, 50), st.just("")),
+    st.tuples(st.just("sleep"), st.sampled_from((0, 1, 30, 400)), st.just("")),
+    st.tuples(st.sampled_from(("compact", "drain")), st.just(0), st.just("")),
+    st.tuples(st.just("swapon"), SIZES, st.just("")),
+)
+
+
+class Program:
+    """One machine, and what a program holds of it."""
+
+    def __init__(self, kernel, held=(), pinned=()):
+        self.kernel, self.held, self.pinned = kernel, list(held), list(pinned)
+
+    def twin(self):
+        """Return the same moment once more."""
+        return Program(self.kernel.clone(), self.held, self.pinned)
+
+    def act(self, what, amount, which):
+        """Do one thing; return what came of it. A panic ends nothing here but the call."""
+        try:
+            return getattr(self, f"do_{what}")(amount, which)
+        except (Panic, Livelock) as error:
+            return str(error)
+
+    def do_alloc(self, order, gfp):
+        pfn = self.kernel.alloc_pages(gfp, order)
+        if pfn is not None:
+            self.held.append((pfn, order))
+        return pfn
+
+    def do_many(self, count, gfp):
+        return [self.do_alloc(0, gfp) for _ in range(count)]
+
+    def do_read(self, pages, _):
+        return self.kernel.read_file(pages << 12)
+
+    def do_write(self, pages, _):
+        return self.kernel.read_file(pages << 12, dirty=True)
+
+    def do_slab(self, pages, _):
+        return self.kernel.grow_slab(pages << 12)
+
+    def do_fork(self, pages, adj):
+        return self.kernel.fork(f"task{pages}", anon=pages << 12, oom_score_adj=adj).pid
+
+    def do_exit(self, number, _):
+        others = self.kernel.tasks[1:]
+        if others:
+            self.kernel.exit(others[number % len(others)])
+
+    def do_free(self, number, _):
+        if self.held:
+            self.kernel.free_pages(*self.held.pop(number % len(self.held)))
+
+    def listed(self):
+        return [pfn for node in self.kernel.nodes for lru in range(1, 6) for pfn in node.pages(lru)]
+
+    def do_evict(self, number, _):
+        for pfn in self.listed()[number::50]:
+            if pfn not in self.pinned:
+                self.kernel.free_pages(pfn)
+
+    def do_pin(self, number, _):
+        """Hold an extra reference of a page on a list, or drop the one held."""
+        if self.pinned:
+            self.kernel.put_page(self.pinned.pop())
+        elif pages := self.listed():
+            self.pinned.append(pages[number % len(pages)])
+            self.kernel.get_page(self.pinned[-1])
+
+    def do_sleep(self, ms, _):
+        self.kernel.sleep(ms)
+
+    def do_compact(self, _, __):
+        self.kernel.compact_memory()
+
+    def do_drain(self, _, __):
+        self.kernel.drain_all_pages()
+
+    def do_swapon(self, pages, _):
+        self.kernel.swapon(pages << 12)
+
+    def check(self, pages_at_boot):
+        """Check that every page is where exactly one of those who know of it say."""
+        kernel, snapshot = self.kernel, self.kernel.snapshot()
+        check_snapshot(snapshot)
+        owners = [page for pfn, order in self.held for page in range(pfn, pfn + (1 << order))]
+        for node in kernel.nodes:
+            owners += node.slab.older
+            owners += node.slab.newer
+        listed = self.listed()
+        owners += listed
+        for task in kernel.tasks:
+            owners += task.pgtables + task.kernel_pages
+            assert len(task.pgtables) * 4096 == task.pgtables_bytes
+            assert task.rss >= 0 <= task.swapents
+        # a page that its task has left, while somebody has a reference of his own
+        owners += [pfn for pfn in self.pinned if pfn not in set(listed)]
+        assert len(owners) == len(set(owners))
+        free = sum(zone.free + zone.pcp_pages for zone in snapshot.zones)
+        assert free + len(owners) == pages_at_boot
+        self.check_lists(snapshot, set(listed))
+        swapped = sum(task.swapents for task in kernel.tasks)
+        assert 0 <= kernel.nr_swap_pages <= kernel.total_swap_pages - swapped
+        assert kernel.dmesg().count("BUG") == 0
+        assert kernel.due >= kernel.now or any(n.kswapd_running for n in kernel.nodes) or any(
+            n.kcompactd_order for n in kernel.nodes
+        )  # fmt: skip
+
+    def check_lists(self, snapshot, listed):
+        """Check that the lru column, the lists, the tasks and the snapshot say the same."""
+        kernel = self.kernel
+        column = kernel.mem_map.lru
+        assert {pfn for pfn, byte in enumerate(column) if byte} == listed
+        for node, frozen in zip(kernel.nodes, snapshot.nodes, strict=True):
+            for lru in range(1, 6):
+                pages = list(node.pages(lru))
+                assert all(column[pfn] & LRU_MASK == lru for pfn in pages)
+                assert all(kernel.page_zone(pfn).nid == node.nid for pfn in pages)
+                assert frozen.lru(LRU_LISTS[lru - 1]) == tuple(pages)
+        for task in kernel.tasks:
+            assert task.anon.keys() <= listed | set(self.pinned)
+            for pfn in list(task.anon)[::37]:
+                assert snapshot.page(pfn).owner == f"{task.comm} [{task.pid}]"
+        heads = {pfn for pfn in listed if snapshot.pages[pfn] >= Kind.UNMOVABLE << 4}
+        assert heads == listed
+        assert all(snapshot.pages[pfn] & 15 == 0 for pfn in listed)
+
+
+@runs(40)
+@given(
+    world=st.sampled_from(sorted(PROGRAM_WORLDS)), recording=st.booleans(),
+    before=st.lists(ACTIONS, min_size=3, max_size=14), after=st.lists(ACTIONS, min_size=1, max_size=5),
+)  # fmt: skip
+def test_programs_lose_nothing_and_a_twin_has_the_same_future(world, recording, before, after):
+    program = Program(PROGRAM_WORLDS[world]())
+    if recording:
+        program.kernel.record(limit=3)
+    pages_at_boot = sum(zone.free for zone in program.kernel.snapshot().zones)
+    for action in before:
+        program.act(*action)
+        program.check(pages_at_boot)
+    twin = program.twin()
+    assert twin.kernel.snapshot() == program.kernel.snapshot()
+    moment = program.kernel.snapshot()
+    futures = [[one.act(*action) for action in after] for one in (program, twin)]
+    assert futures[0] == futures[1]
+    twin.check(pages_at_boot)
+    ours, theirs = program.kernel.snapshot(), twin.kernel.snapshot()
+    assert plain(ours) == plain(theirs)
+    program.kernel.restore(moment)
+    assert program.kernel.snapshot() == moment
+
+
+def plain(snapshot):
+    """Return a snapshot by what it says, not by how its lists are stored."""
+    zones = [(vars(zone) | {"_lists": zone.free_lists()}) for zone in snapshot.zones]
+    nodes = [
+        vars(node) | {"_lru": [node.lru(name, zone.idx) for name in LRU_LISTS for zone in snapshot.zones]}
+        for node in snapshot.nodes
+    ]  # fmt: skip
+    return vars(snapshot) | {"zones": zones, "nodes": nodes}
 
 
 # -- wrong programs -------------------------------------------------------------------------------

@@ -29,17 +29,28 @@ def reasons(kernel, key=None):
 
 
 def keys_in_code():
-    """Return every key that code in mm/ passes to note()."""
+    """Return every key that code in mm/ passes to note(), by itself or through a helper."""
     keys = set()
     for path in Path(kmemkit.mm.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "note":
-                keys.update(
-                    part.value
-                    for part in ast.walk(node.args[0])
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
-                )
+            keys.update(
+                part.value
+                for key in keys_of(node)
+                for part in ast.walk(key)
+                if isinstance(part, ast.Constant) and isinstance(part.value, str)
+            )
     return keys
+
+
+def keys_of(node):
+    """Return the expressions in one node of code that stand for keys."""
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.IfExp):
+        return [node.value] if getattr(node.targets[0], "id", "") == "key" else []
+    if not isinstance(node, ast.Call):
+        return []
+    name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+    place = {"note": 0, "_note": 1, "said": 1}.get(name)
+    return [] if place is None else node.args[place : place + 1]
 
 
 # -- a string for every reason --------------------------------------------------------------------
@@ -67,9 +78,9 @@ def all_kinds_of_requests():
         full.free_pages(pfn)
         yield full
     full.zones[0].movable.update(dict.fromkeys(range(8), 32))
-    full.alloc_pages("GFP_KERNEL")  # refused, then stolen
+    full.alloc_pages("GFP_KERNEL|__GFP_NORETRY")  # refused, then stolen
     yield full
-    full.alloc_pages("GFP_KERNEL", 4)  # enough pages, no block
+    full.alloc_pages("GFP_NOWAIT", 4)  # enough pages, no block
     yield full
 
     half = recorded("1M")
@@ -93,7 +104,7 @@ def all_kinds_of_requests():
     stingy = recorded("1M")
     stingy.alloc_pages("GFP_KERNEL", 6)
     stingy.zones[0].pageblock[0:8] = bytes([U] * 8)
-    while stingy.alloc_pages("GFP_KERNEL", 3) is not None:
+    while stingy.alloc_pages("GFP_NOWAIT", 3) is not None:
         pass
     stingy.free_pages(0, 2)
     stingy.alloc_pages("__GFP_MOVABLE")  # too small to claim
@@ -346,7 +357,13 @@ def a_run(kernel, seed):
     """Make the same 300 calls on any kernel of the same kind; return what they gave."""
     rnd = random.Random(seed)
     held, results = [], []
-    gfps = ("GFP_KERNEL", "GFP_ATOMIC", "__GFP_MOVABLE", "GFP_USER|__GFP_RECLAIMABLE", "GFP_DMA")
+    gfps = (
+        "GFP_KERNEL|__GFP_NORETRY",
+        "GFP_ATOMIC",
+        "__GFP_MOVABLE",
+        "GFP_NOWAIT|__GFP_RECLAIMABLE",
+        "GFP_DMA",
+    )
     for _ in range(300):
         action = rnd.random()
         if action < 0.55 or not held:
@@ -359,9 +376,9 @@ def a_run(kernel, seed):
         elif action < 0.9:
             kernel.free_pages(*held.pop(rnd.randrange(len(held))))
         elif action < 0.94:
-            results.append(kernel.alloc_pages_exact(rnd.randrange(1, 40000), "GFP_KERNEL"))
+            results.append(kernel.alloc_pages_exact(rnd.randrange(1, 40000), gfps[0]))
         elif action < 0.97:
-            results.append(kernel.alloc_pages_bulk("GFP_KERNEL", rnd.randrange(20)))
+            results.append(kernel.alloc_pages_bulk(gfps[0], rnd.randrange(20)))
         else:
             pfn, order = rnd.choice(held)
             kernel.free_pages(pfn + (1 << order) - 1, 0)  # wrong, on purpose
