@@ -163,7 +163,7 @@ def compare(
 
 
 def bursts(rounds: int) -> tuple[float, float]:
-    """Return the median ns per operation of Kernel and of a bare zone where single pages come and go.
+    """Return the median ns per operation of Kernel and of a bare zone with bursts of single pages.
 
     One to eight pages are taken and given back, last one first: what per-CPU lists are there for.
     """

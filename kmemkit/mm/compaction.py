@@ -190,7 +190,7 @@ def try_to_compact_pages(
     for zone in context.zonelist:
         if priority > COMPACT_PRIO_SYNC_FULL and compaction_deferred(zone, order):
             if zone.trace is not None:
-                left = (1 << zone.compact.shift) - zone.compact.considered
+                left = (1 << zone.compact.shift) - zone.compact.considered - 1
                 zone.trace.note("compact_deferred", zone=zone.name, order=order, left=left)
             result = max(result, COMPACT_DEFERRED)
             continue

@@ -69,7 +69,7 @@ LEDGER = (
         "A round of the retry loop that changes nothing raises Livelock, the first time.",
         "Nobody else runs, so nobody would; a notebook must come back.",
         "07",
-        "kmemkit.mm.slowpath.Road",
+        "kmemkit.mm.rungs.Road",
     ),
     Difference(
         "OOM kills",

@@ -134,6 +134,7 @@ def explain_watermark(
         mark, above = reduced_mark(zone.watermark[which], alloc_flags), True
     zone.trace.note(
         "watermark_ok" if ok else "no_block" if above else "watermark_low",
+        nid=zone.nid,
         zone=zone.name,
         order=order,
         free=free,

@@ -182,7 +182,8 @@ class Road:
             return "forever"
         if self.why.result == "NULL":
             return "null"
-        if any(reason.key == "oom_chosen" for reason in self.why.reasons):
+        chosen = any(reason.key == "oom_chosen" for reason in self.why.reasons)
+        if chosen or any(rung.outcome == "kill" for rung in rungs):
             return "kill"  # also where __GFP_NOFAIL got its page right after
         return got[-1] if got else "bug"
 

@@ -5,6 +5,7 @@ import pytest
 from kmemkit import Kernel
 from kmemkit import gfp as flags
 from kmemkit.mm import internal
+from kmemkit.mm.alloc_flags import gfp_to_alloc_flags
 from kmemkit.mm.fallback import reserve_highatomic_pageblock
 from kmemkit.mm.freelist import get_page_from_freelist, prepare_alloc_pages, rmqueue
 from kmemkit.mm.internal import (
@@ -22,7 +23,6 @@ from kmemkit.mm.mmzone import (
     ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK,
 )
-from kmemkit.mm.slowpath import gfp_to_alloc_flags
 from kmemkit.snapshot import Kind
 
 U, M, R = range(3)

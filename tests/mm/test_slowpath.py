@@ -7,21 +7,20 @@ from hypothesis import strategies as st
 from kmemkit import Kernel
 from kmemkit import gfp as flags
 from kmemkit.mm import internal
+from kmemkit.mm.alloc_flags import gfp_pfmemalloc_flags, gfp_to_alloc_flags
 from kmemkit.mm.compaction import COMPACT_RESULTS, COMPACT_SKIPPED, COMPACT_SUCCESS
 from kmemkit.mm.errors import Livelock, Panic
 from kmemkit.mm.fallback import move_freepages_block
 from kmemkit.mm.freelist import prepare_alloc_pages
 from kmemkit.mm.mmzone import HIGH, LOW, MIGRATE_HIGHATOMIC, MIN
 from kmemkit.mm.page_alloc import alloc_pages
-from kmemkit.mm.sched import PF_MEMALLOC
-from kmemkit.mm.slowpath import (
+from kmemkit.mm.rungs import (
     Road,
-    gfp_pfmemalloc_flags,
-    gfp_to_alloc_flags,
     should_compact_retry,
     should_reclaim_retry,
     throttle_direct_reclaim,
 )
+from kmemkit.mm.sched import PF_MEMALLOC
 from kmemkit.mm.swap import INACTIVE_FILE, LRU_DIRTY
 from kmemkit.mm.watermark import zone_watermark_fast
 from tests.mm.moments import MOMENTS, at, boot, ends, road, squeeze, take_down_to

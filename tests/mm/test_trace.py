@@ -1,6 +1,7 @@
 """What a recorded run says about itself: reasons, events, and that saying it changes nothing."""
 
 import ast
+import itertools
 import random
 from pathlib import Path
 
@@ -8,10 +9,14 @@ import pytest
 
 import kmemkit.mm
 from kmemkit import Kernel
-from kmemkit.mm.mmzone import HIGH, LOW, MIN
+from kmemkit.mm.fallback import move_freepages_block
+from kmemkit.mm.mmzone import HIGH, LOW, MIGRATE_HIGHATOMIC, MIN
+from kmemkit.mm.sched import PF_MEMALLOC
+from kmemkit.mm.swap import ACTIVE_ANON, INACTIVE_FILE
 from kmemkit.mm.trace import Trace
 from kmemkit.snapshot import Event, Reason, Why, order_text
 from kmemkit.strings import keys as known_keys
+from tests.mm.moments import at, boot, ends, squeeze, take_down_to
 
 U, M, R = range(3)
 
@@ -137,9 +142,87 @@ def all_kinds_of_requests():
     yield real
 
 
+def all_kinds_of_roads():
+    """Yield kernels right after requests that between them come to every rung of the slow path."""
+    for moment, gfp, order in (
+        ("files", "GFP_KERNEL", 0), ("files", "GFP_KERNEL|__GFP_RETRY_MAYFAIL", 9),
+        ("full", "GFP_KERNEL", 0), ("full", "GFP_KERNEL", 2),
+        ("full", "GFP_NOFS", 0), ("full", "GFP_NOIO", 2), ("full", "GFP_KERNEL", 4),
+        ("full", "GFP_KERNEL|__GFP_NORETRY", 0), ("full", "GFP_KERNEL|__GFP_NORETRY", 4),
+        ("full", "GFP_KERNEL|__GFP_RETRY_MAYFAIL", 4), ("drained", "GFP_KERNEL|GFP_DMA", 0),
+        ("scattered", "GFP_KERNEL", 2), ("scattered", "GFP_KERNEL", 4),
+    ):  # fmt: skip
+        kernel = at(moment)
+        ends(kernel, gfp, order)
+        yield kernel
+    short = at("scattered")
+    short.vm.extfrag_threshold = 1000
+    ends(short, "GFP_KERNEL", 4)
+    yield short
+
+    stuck = at("holes")
+    node = stuck.nodes[0]
+    for pfn in [*node.pages(ACTIVE_ANON), *(p for p in node.pages(INACTIVE_FILE) if p % 4 == 0)]:
+        node.folio_del_lru(pfn)  # a driver has it now: it neither moves nor goes
+    ends(stuck, "GFP_KERNEL|__GFP_RETRY_MAYFAIL", 3)
+    yield stuck
+
+    dying = at("full")
+    dying.mark_oom_victim()
+    ends(dying, "GFP_KERNEL")
+    yield dying
+    alone = boot(anon="")
+    squeeze(alone, part=0.3)
+    alone.record()
+    ends(alone, "GFP_KERNEL")
+    yield alone
+    rescuer = at("full")
+    for zone in rescuer.zones:
+        take_down_to(rescuer, zone, 0)
+    rescuer.set_task_flags(PF_MEMALLOC)
+    ends(rescuer, "GFP_KERNEL")
+    yield rescuer
+
+    reserve = at("scattered")
+    zone = reserve.zones[1]
+    pfn = zone.end_pfn - 5000
+    move_freepages_block(zone, pfn, zone.pageblock[pfn >> 9], MIGRATE_HIGHATOMIC)
+    zone.nr_reserved_highatomic = 512
+    ends(reserve, "GFP_KERNEL|__GFP_RETRY_MAYFAIL", 2)
+    yield reserve
+
+
+def all_kinds_of_contexts():
+    """Yield kernels right after calls which between them say all there is to say of a context."""
+    kernel = recorded("64M")
+    for scope in ("nofs", "noio", "noreclaim", "pin"):
+        with getattr(kernel, f"memalloc_{scope}_save")():
+            yield kernel
+            kernel.alloc_pages("GFP_HIGHUSER_MOVABLE")
+            yield kernel
+            with getattr(kernel, f"memalloc_{scope}_save")():
+                yield kernel
+        yield kernel
+    with kernel.hardirq():
+        yield kernel
+        with kernel.memalloc_noreclaim_save():
+            yield kernel
+    yield kernel
+    for debug_kernel in (False, True):
+        kernel = recorded("64M", debug_kernel=debug_kernel)
+        with kernel.hardirq():
+            kernel.alloc_pages("GFP_KERNEL")
+            yield kernel
+    kernel = at("files")
+    with kernel.local_irq_save():
+        kernel.alloc_pages("GFP_KERNEL")
+        yield kernel
+
+
 def test_every_reason_can_be_had_and_reads():
     seen = {}
-    for kernel in all_kinds_of_requests():
+    kinds = (all_kinds_of_requests(), all_kinds_of_roads(), all_kinds_of_contexts())
+    for kernel in itertools.chain(*kinds):
         for reason in kernel.why().reasons:
             if reason.key not in seen:
                 seen[reason.key] = str(reason)

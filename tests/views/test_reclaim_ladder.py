@@ -480,7 +480,7 @@ def test_a_change_in_the_copy_is_made_before_the_request_and_its_scope_held(tigh
         return scope(copy)
 
     view = ReclaimLadder(tight, KERNEL, against=more_free, predict=False)
-    assert [road.end for road in view.ladder.roads] == ["reclaim", "min"]
+    assert [road.end for road in view.ladder.roads] == ["reclaim", "low"]
     assert [name for name, _ in seen] == ["in", "out"]
     assert seen[1][1][-1] == "alloc_pages(GFP_KERNEL, 0)"
 
