@@ -226,8 +226,7 @@ def test_every_reason_can_be_had_and_reads():
         for reason in kernel.why().reasons:
             if reason.key not in seen:
                 seen[reason.key] = str(reason)
-    missing = keys_in_code() - set(seen)
-    assert missing == {"zone_has_none"}  # a zone that passes the check but has nothing to give
+    assert keys_in_code() <= set(seen)
     assert all("{" not in line and line for line in seen.values())
 
 
