@@ -449,11 +449,12 @@ class Machine:
         self._dmesg.append(line)
         self.log_lines += 1
 
-    def warn_on_once(self, function: str) -> None:
-        """Print a warning the first time (WARN_ON_ONCE())."""
-        if function not in self._warned:
-            self._warned.add(function)
-            self.printk(f"WARNING: CPU: {self.cpu} PID: 1 at mm/page_alloc.c {function}")
+    def warn_on_once(self, function: str, which: str = "") -> None:
+        """Print a warning the first time (WARN_ON_ONCE()); `which` of them, if there are more."""
+        if function + which not in self._warned:
+            self._warned.add(function + which)
+            where = f"CPU: {self.cpu} PID: {self.current.pid} at mm/page_alloc.c"
+            self.printk(f"WARNING: {where} {function}")
 
     def dmesg(self) -> str:
         """Return the kernel log, a line each, without time stamps."""

@@ -229,6 +229,9 @@ def _check_livelock(road: Road) -> None:
 
 def _warn_nofail(road: Road) -> None:
     """Warn, once each, of __GFP_NOFAIL where it cannot hold or should not be asked for."""
-    kernel = road.kernel
-    if road.order > 1 or not road.can_direct_reclaim or kernel.current.flags & PF_MEMALLOC:
-        kernel.warn_on_once("__alloc_pages_slowpath")
+    if road.order > 1:
+        road.kernel.warn_on_once("__alloc_pages_slowpath", "order")
+    if not road.can_direct_reclaim:
+        road.kernel.warn_on_once("__alloc_pages_slowpath", "no direct reclaim")
+    if road.kernel.current.flags & PF_MEMALLOC:
+        road.kernel.warn_on_once("__alloc_pages_slowpath", "PF_MEMALLOC")

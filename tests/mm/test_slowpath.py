@@ -496,6 +496,19 @@ def test_nofail_of_more_than_two_pages_is_warned_of_once(order, warned):
     assert kernel.dmesg().count("WARNING") == warned
 
 
+def test_each_wrong_use_of_nofail_is_warned_of_once_with_the_task_that_made_it():
+    kernel = at("files")
+    kernel.run_as(2)
+    for _ in range(2):
+        kernel.alloc_pages("GFP_ATOMIC|__GFP_NOFAIL|__GFP_NOWARN", 2)
+    kernel.alloc_pages("GFP_KERNEL|__GFP_NOFAIL", 3)
+    squeeze(kernel, part=0.3)
+    kernel.set_task_flags(PF_MEMALLOC)
+    kernel.alloc_pages("GFP_ATOMIC|__GFP_NOFAIL|__GFP_NOWARN")
+    line = "WARNING: CPU: 0 PID: 2 at mm/page_alloc.c __alloc_pages_slowpath"
+    assert kernel.dmesg().splitlines() == [line] * 3
+
+
 def test_nofail_gets_at_half_of_the_mark_at_last():
     kernel = boot()
     squeeze(kernel, part=0.8)
