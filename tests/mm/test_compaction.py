@@ -168,6 +168,8 @@ def test_success_resets():
     assert (zone.compact.considered, zone.compact.shift) == (0, 0)
     compaction_defer_reset(zone, 2, True)
     assert zone.compact.order_failed == 5
+    compaction_defer_reset(zone, 5, False)
+    assert zone.compact.order_failed == 6
 
 
 def test_a_failed_run_in_full_defers_a_gentle_one_does_not():
