@@ -15,7 +15,7 @@ lab: .venv/ready-lab  ## lay out the lessons and open JupyterLab on the first on
 	@$(RUN) kmemkit lab "$(DIR)" $(ARGS)
 
 test: .venv/ready-dev  ## run every test: unit, golden, property, notebook, browser
-	$(RUN) pytest -n 2 $(ARGS)
+	$(RUN) pytest -n 3 $(ARGS)
 
 check: .venv/ready-dev  ## lint, types, direction of imports, Binder's configuration
 	$(RUN) ruff check .

@@ -224,15 +224,20 @@ def test_a_machine_of_one_node_has_no_constraint():
 
 
 def test_a_limited_request_measures_by_the_pages_present_on_its_nodes():
-    """1000 points on a thousandth of node 1 are fewer than on a thousandth of the machine."""
-    for nodemask, victim in (((1,), "big"), (None, "adjusted")):
-        kernel = Kernel("1G", nodes=2, cpus=2)
-        present = sum(zone.present for zone in kernel.node_zones(1))
-        whole = sum(zone.managed for zone in kernel.zones)
-        between = (present // 1000 + whole // 1000) // 2 * 100
-        kernel.tasks += [Task(2, "adjusted", oom_score_adj=100), Task(3, "big", rss_file=between)]
-        assert oom(kernel, nodemask=nodemask)
-        assert killed(kernel) == [victim]
+    """Present, not managed; the whole machine by the managed ones."""
+    sizes = [(zone.nid, zone.present, zone.managed) for zone in Kernel("1G", nodes=2, cpus=2).zones]
+    present = sum(pages for nid, pages, _ in sizes if nid == 1)
+    whole = sum(pages for _, _, pages in sizes)
+    assert present - sum(pages for nid, _, pages in sizes if nid == 1) > 1000
+    for nodemask, total in (((1,), present), (None, whole)):
+        for more, victim in ((0, "adjusted"), (1, "big")):
+            kernel = Kernel("1G", nodes=2, cpus=2)
+            points = 1000 * (total // 1000) + more
+            kernel.tasks += [
+                Task(2, "big", rss_file=points), Task(3, "adjusted", oom_score_adj=1000),
+            ]  # fmt: skip
+            assert oom(kernel, nodemask=nodemask)
+            assert killed(kernel) == [victim]
 
 
 def test_tasks_of_other_cpusets_are_spared():
