@@ -72,11 +72,13 @@ class PageCalls(Machine):
             if zone is not None and not zone.flags and type(order) is int and 0 <= order <= 3:
                 pcp, size = zone.pcp, 1 << order
                 pages = pcp.lists[MIGRATE_PCPTYPES * order + context.migratetype]
-                mark = zone.watermark[HIGH] + zone.watermark_boost
-                left = zone.vm_stat - zone.nr_free_highatomic - mark - size
-                above = left >= zone.lowmem_reserve[context.highest_zoneidx]
-                above = above and (not order or has_block(zone, order, 0))
-                if pages and above and not zone.mem_map.refcount:
+                mark = zone.watermark[HIGH] + zone.watermark_boost + zone.nr_free_highatomic
+                if (
+                    pages
+                    and zone.vm_stat - mark - size >= zone.lowmem_reserve[context.highest_zoneidx]
+                    and (not order or has_block(zone, order, 0))
+                    and not zone.mem_map.refcount
+                ):
                     pcp.free_count >>= 1
                     pcp.count -= size
                     pfn = pages.popleft()
@@ -194,12 +196,16 @@ class PageCalls(Machine):
             byte, migratetype = zone.page[page], zone.pageblock[page >> zone.pageblock_order]
             pcp, mem_map = zone.pcp, self.mem_map
             count, high, seen = pcp.count + (1 << order), pcp.high, pcp.free_count
-            room = count < high and pcp.high_min <= high <= pcp.high_max
-            plain = byte >= ALLOCATED and byte & 15 == order and migratetype < MIGRATE_PCPTYPES
-            odd = mem_map.refcount or mem_map.lru or (order and mem_map.compound)
-            drain = order and pcp.flags & PCPF_PREV_FREE_HIGH_ORDER and seen >= pcp.batch
-            if plain and room and not odd and not drain:
-                pcp.flags = pcp.flags & ~PCPF_PREV_FREE_HIGH_ORDER | (order > 0)
+            if (
+                byte >= ALLOCATED and byte & 15 == order and migratetype < MIGRATE_PCPTYPES
+                and count < high and pcp.high_min <= high <= pcp.high_max
+                and not (mem_map.refcount or mem_map.lru or (order and mem_map.compound))
+                and not (order and seen >= pcp.batch and pcp.flags & PCPF_PREV_FREE_HIGH_ORDER)
+            ):  # fmt: skip
+                if order:
+                    pcp.flags |= PCPF_PREV_FREE_HIGH_ORDER
+                else:
+                    pcp.flags &= ~PCPF_PREV_FREE_HIGH_ORDER
                 zone.page[page] = PCP | order
                 pcp.lists[MIGRATE_PCPTYPES * order + migratetype].appendleft(page)
                 pcp.count = count

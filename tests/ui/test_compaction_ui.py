@@ -54,7 +54,11 @@ def click_page(view, pfn):
 
 def arrives(notebook, view, step):
     """Wait until the page shows a step, and return what it says of it."""
-    told = python(notebook, "view._told()")
+    for _ in range(100):  # the click may still be on its way to Python
+        told = python(notebook, "view._told()")
+        if told.startswith(f"step {step} of "):
+            break
+        notebook.page.wait_for_timeout(50)
     assert told.startswith(f"step {step} of ")
     view.locator(".km-told").filter(has_text=told).wait_for()
     return told
