@@ -1,7 +1,5 @@
 """The lessons as a learner meets them: opened in JupyterLab, run, played by mouse and by keys."""
 
-import pytest
-
 from kmemkit import Kernel
 from kmemkit.lessons import map_reading
 from kmemkit.views.lab_model import workload
@@ -50,19 +48,6 @@ def answer(notebook, code, source):
     notebook.page.keyboard.insert_text(source)
     notebook.page.keyboard.press("Control+Enter")
     return cell(notebook, code).locator(".jp-OutputArea-output")
-
-
-@pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
-def test_a_lesson_runs_without_an_error(open_notebook, lesson):
-    notebook = open_notebook(lesson.relative_to(ROOT), dark=True)
-    notebook.view()
-    assert notebook.page.locator(ERRORS).count() == 0
-    assert notebook.page.locator(STDERR).count() == 0
-    for theme in ("dark", "light"):
-        notebook.theme(dark=theme == "dark")
-        whole(notebook, f"lesson-{lesson.stem}-{theme}")
-        assert notebook.axe() == "", theme
-    assert notebook.errors == []
 
 
 def test_a_map_is_read_then_pointed_at(open_notebook):
