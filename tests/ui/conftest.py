@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,11 +48,20 @@ SETTINGS = {
 }
 # Without a kernel by name, JupyterLab would open a dialog and wait.
 METADATA = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-READY = """async () => {
+OPEN = """async path => {
+    await jupyterapp.commands.execute("docmanager:open", { path, factory: "Notebook" });
     const { sessionContext } = jupyterapp.shell.currentWidget;
-    await jupyterapp.restored;
     await sessionContext.ready;
     await sessionContext.session.kernel.info;
+}"""
+# Unsaved changes would make JupyterLab ask; a kernel left alive would keep its views alive.
+CLOSE = """async () => {
+    const notebooks = [...jupyterapp.shell.widgets("main")].filter(one => one.sessionContext);
+    for (const notebook of notebooks) {
+        notebook.context.model.dirty = false;
+        notebook.close();
+    }
+    await jupyterapp.serviceManager.sessions.shutdownAll();
 }"""
 TIMEOUT = 60_000  # ms
 THEMES = {True: "JupyterLab Dark", False: "JupyterLab Light"}
@@ -114,11 +124,12 @@ class Notebook:
         return results.generate_report() if results.violations_count else ""
 
 
-def _await(page, script):
+def _await(page, script, argument=None):
     """Await a JavaScript function's promise, not longer than the page's own waits."""
     page.evaluate(
-        f"""() => Promise.race([({script})(), new Promise((_, reject) =>
-            setTimeout(() => reject(new Error("not ready after {TIMEOUT} ms")), {TIMEOUT}))])"""
+        f"""argument => Promise.race([({script})(argument), new Promise((_, reject) =>
+            setTimeout(() => reject(new Error("not ready after {TIMEOUT} ms")), {TIMEOUT}))])""",
+        argument,
     )
 
 
@@ -228,35 +239,60 @@ def _put(folder, source):
     return Path(shutil.copy(ROOT / source, folder)).name
 
 
+@pytest.fixture(scope="session")
+def windows(lab, chromium):
+    """Give a function: options of a browser context -> a window in which JupyterLab runs.
+
+    Windows are used again: loading JupyterLab takes longer than most tests.
+    """
+    free = {}
+
+    @contextmanager
+    def window(options):
+        idle = free.setdefault(json.dumps(options, sort_keys=True), [])
+        page = idle.pop() if idle else _load_lab(chromium.new_context(**options), lab)
+        try:
+            yield page
+        finally:
+            page.evaluate(CLOSE)
+            page.mouse.move(0, 0)
+            idle.append(page)
+
+    return window
+
+
+def _load_lab(context, lab):
+    page = context.new_page()
+    page.set_default_timeout(TIMEOUT)
+    page.goto(f"{lab.url}/doc?reset&token={lab.token}")
+    page.wait_for_function("() => window.jupyterapp")
+    _await(page, "() => jupyterapp.restored")
+    return page
+
+
 @pytest.fixture
-def open_notebook(lab, chromium):
+def open_notebook(lab, windows):
     """Give a function: (path from the root of the project, or a list of cells) -> Notebook.
 
-    Its cells have run, unless `run=False`. Every notebook has a window and a kernel of its own,
-    gone when the test ends.
+    Its cells have run, unless `run=False`. Every notebook has a window and a kernel of its own
+    until the test ends.
     """
-    contexts = []
+    with ExitStack() as opened:
 
-    def open_(source, *, run=True, dark=False, width=1280, height=1400, **context_options):
-        name = _put(lab.folder, source)
-        context = chromium.new_context(
-            viewport={"width": width, "height": height}, **context_options
-        )
-        contexts.append(context)
-        notebook = Notebook(context.new_page())
-        page = notebook.page
-        page.set_default_timeout(TIMEOUT)
-        page.on("pageerror", lambda error: notebook.errors.append(str(error)))
-        page.goto(f"{lab.url}/doc/tree/{name}?reset&token={lab.token}")
-        page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext")
-        _await(page, READY)
-        notebook.theme(dark=dark)
-        if run:
-            notebook.run_all()
-        return notebook
+        def open_(source, *, run=True, dark=False, width=1280, height=1400, **context_options):
+            page = opened.enter_context(windows(context_options))
+            page.set_viewport_size({"width": width, "height": height})
+            notebook = Notebook(page)
 
-    yield open_
-    for context in contexts:
-        for page in context.pages:
-            page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
-        context.close()
+            def note(error):
+                notebook.errors.append(str(error))
+
+            page.on("pageerror", note)
+            opened.callback(page.remove_listener, "pageerror", note)
+            _await(page, OPEN, _put(lab.folder, source))
+            notebook.theme(dark=dark)
+            if run:
+                notebook.run_all()
+            return notebook
+
+        yield open_
