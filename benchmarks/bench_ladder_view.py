@@ -8,16 +8,11 @@ only the ratios mean something.
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from pathlib import Path
 from statistics import median
 
-import nbformat
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from benchmarks.bench_page_map import ROOT, lab
+from benchmarks.browser import ROOT, running
 
 ROUNDS = 25
 
@@ -72,28 +67,12 @@ PLACES = {
 }
 
 
-def open_notebook(page: Page, url: str, root: Path) -> None:
-    """Open a notebook with the button and the ladder, and wait until both are drawn."""
-    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    cells = [nbformat.v4.new_code_cell(SETUP)]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=spec), root / "bench.ipynb")
-    page.goto(f"{url}/doc/tree/bench.ipynb?reset")
-    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext")
-    page.evaluate("""async () => {
-        const { sessionContext } = jupyterapp.shell.currentWidget;
-        await jupyterapp.restored;
-        await sessionContext.ready;
-        await sessionContext.session.kernel.info;
-        await jupyterapp.commands.execute("notebook:run-all-cells");
-    }""")
-    page.locator(".bench-ladder tr[aria-current]").wait_for()
-
-
 def measure(page: Page) -> dict[str, float]:
     """Return the medians in ms: the button, a step until it is painted, and until it is answered.
 
     Steps go to and fro between the last two rungs.
     """
+    page.locator(".bench-ladder tr[aria-current]").wait_for()
     times: dict[str, list[float]] = {name: [] for name in PLACES}
     for turn in range(ROUNDS):
         for name, (button, what) in PLACES.items():
@@ -107,25 +86,10 @@ def measure(page: Page) -> dict[str, float]:
 
 def main() -> None:
     """Measure, and print a table of ratios."""
-    chromium = (
-        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    )
-    if chromium is None:
-        print("ReclaimLadder: not measured, no Chromium here (apt-get install chromium)")
-        return
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        lab(Path(folder)) as url,
-        sync_playwright() as play,
-    ):
-        browser = play.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 1280, "height": 1400})
-        page.set_default_timeout(120_000)
-        open_notebook(page, url, Path(folder))
+    with running("ReclaimLadder", SETUP) as page:
+        if page is None:
+            return
         times = measure(page)
-        browser.close()
     button = times["button"]
     print(f"{'ReclaimLadder: one step':<44} {'ms':>7} {'ratio':>7}  reach")
     print(f"{'plain ipywidgets Button, click to painted':<44} {button:7.1f} {1:7.2f}")

@@ -7,25 +7,14 @@ are compared, and only the ratios mean something.
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import nbformat
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
+
+from benchmarks.browser import ROOT, running
 
 ROUNDS = 15
-ROOT = Path(__file__).parents[1]
 
 #: name -> (memory, cells in a row); every page of the last zone has a cell of its own.
 MAPS = {
@@ -110,70 +99,16 @@ ROUND_TRIP = """async ([number, what]) => {
 }"""
 
 
-@contextmanager
-def lab(root: Path) -> Iterator[str]:
-    """Run JupyterLab as `kmemkit lab` does, with a home of its own; yield its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    homes = ("JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR")
-    home = {name: str(root / name.lower()) for name in (*homes, "JUPYTERLAB_SETTINGS_DIR")}
-    options = [
-        "--no-browser",
-        "--allow-root",
-        f"--ServerApp.port={port}",
-        f"--ServerApp.root_dir={root}",
-        "--IdentityProvider.token=",
-        "--ServerApp.kernel_websocket_connection_class=kmemkit.websocket.PromptConnection",
-        "--LabApp.news_url=None",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        "--LabApp.expose_app_in_browser=True",
-    ]
-    with (root / "lab.log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", *options],
-            env={**os.environ, **home, "PYTHONPATH": str(ROOT)},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        for _ in range(600):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
+def measure(page: Page) -> tuple[dict[str, float], float]:
+    """Return the median round trip of each row, and of a full redraw of 2^20 cells, in ms.
 
-
-def open_notebook(page: Page, url: str, root: Path) -> None:
-    """Open a notebook with the rows to measure, and wait until all of them are drawn."""
-    cells = [nbformat.v4.new_code_cell(SETUP)]
-    # Without a kernelspec JupyterLab would ask for one.
-    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=spec)
-    nbformat.write(notebook, root / "bench.ipynb")
-    page.goto(f"{url}/doc/tree/bench.ipynb?reset")
-    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.sessionContext")
-    page.evaluate("""async () => {
-        const { sessionContext } = jupyterapp.shell.currentWidget;
-        await jupyterapp.restored;
-        await sessionContext.ready;
-        await sessionContext.session.kernel.info;
-        await jupyterapp.commands.execute("notebook:run-all-cells");
-    }""")
+    Waits first until all rows are drawn.
+    """
     page.wait_for_function(
         "count => document.querySelectorAll('.kmemkit[data-drawn]').length === count",
         arg=len(MAPS),
     )
     page.locator(".heatmapcell").first.wait_for(state="attached")
-
-
-def measure(page: Page) -> tuple[dict[str, float], float]:
-    """Return the median round trip of each row, and of a full redraw of 2^20 cells, in ms."""
     rows = {"button": ".widget-label"} | dict.fromkeys(MAPS, ".kmemkit") | {"grid": ".bqplot"}
     times: dict[str, list[float]] = {name: [] for name in rows}
     for _ in range(ROUNDS):
@@ -190,27 +125,10 @@ def measure(page: Page) -> tuple[dict[str, float], float]:
 
 def main() -> None:
     """Measure, and print a table of ratios."""
-    chromium = (
-        os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    )
-    if chromium is None:
-        print(
-            "PageMap: not measured, no Chromium here (apt-get install chromium, or CHROMIUM=path)"
-        )
-        return
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        lab(Path(folder)) as url,
-        sync_playwright() as play,
-    ):
-        browser = play.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
-        )
-        page = browser.new_page(viewport={"width": 1280, "height": 1400})
-        page.set_default_timeout(120_000)
-        open_notebook(page, url, Path(folder))
+    with running("PageMap", SETUP) as page:
+        if page is None:
+            return
         times, redraw = measure(page)
-        browser.close()
     button, small = times["button"], times["PageMap, 4,096 cells"]
     print(f"{'PageMap: click -> Python -> picture':<44} {'ms':>7} {'ratio':>7}  reach")
     print(f"{'plain ipywidgets Button':<44} {button:7.1f} {1:7.2f}")

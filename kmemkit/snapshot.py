@@ -11,7 +11,7 @@ aligned, so a reader finds the head of any page in at most eleven looks (`Snapsh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -35,7 +35,6 @@ __all__ = (
     "TaskSnapshot",
     "Why",
     "ZoneSnapshot",
-    "changed_ranges",
     "order_text",
     "size_text",
 )
@@ -372,32 +371,3 @@ class Step:
     events: tuple[Event, ...]
     why: Why | None
     snapshot: Snapshot = field(repr=False)
-
-
-def changed_ranges(before: bytes, after: bytes, chunk: int = 1024) -> list[tuple[int, int]]:
-    """Return the [start, end) ranges, in multiples of `chunk` bytes, where two columns differ.
-
-    Neighbouring ranges are joined. Columns of different length differ as a whole.
-    """
-    if len(before) != len(after):
-        return [(0, len(after))]
-    if before == after:
-        return []
-    ranges: list[tuple[int, int]] = []
-    for start in _differing(before, after, chunk):
-        end = min(start + chunk, len(after))
-        if ranges and ranges[-1][1] == start:
-            ranges[-1] = (ranges[-1][0], end)
-        else:
-            ranges.append((start, end))
-    return ranges
-
-
-def _differing(before: bytes, after: bytes, chunk: int) -> Iterator[int]:
-    """Yield the starts of differing chunks; whole 64-chunk stretches are compared first."""
-    stretch = chunk * 64
-    for base in range(0, len(after), stretch):
-        if before[base : base + stretch] != after[base : base + stretch]:
-            for start in range(base, min(base + stretch, len(after)), chunk):
-                if before[start : start + chunk] != after[start : start + chunk]:
-                    yield start

@@ -1,4 +1,4 @@
-"""Frozen values: pages, lists, texts, ranges. The /proc texts of real machines: test_golden.py."""
+"""Frozen values: pages, lists, texts. The /proc texts of real machines: test_golden.py."""
 
 import dataclasses
 
@@ -11,7 +11,6 @@ from kmemkit.snapshot import (
     Kind,
     PcpSnapshot,
     Snapshot,
-    changed_ranges,
     order_text,
     size_text,
 )
@@ -227,41 +226,6 @@ def test_order_carries_its_size(order, text):
 )  # fmt: skip
 def test_size_is_in_the_largest_whole_unit(pages, text):
     assert size_text(pages) == text
-
-
-# -- changed ranges -------------------------------------------------------------------------------
-
-
-def test_nothing_changed():
-    assert changed_ranges(b"abc", b"abc") == []
-    assert changed_ranges(b"", b"") == []
-
-
-@pytest.mark.parametrize(
-    ("touched", "ranges"),
-    [
-        ([0], [(0, 4)]), ([3], [(0, 4)]), ([4], [(4, 8)]), ([3, 4], [(0, 8)]), ([0, 9], [(0, 4), (8, 12)]),
-        ([400], [(400, 402)]), ([255, 256], [(252, 260)]), ([259, 300, 401], [(256, 260), (300, 304), (400, 402)]),
-        (range(402), [(0, 402)]),
-    ],
-)  # fmt: skip
-def test_changed_chunks_are_joined(touched, ranges):
-    before, after = bytes(402), bytearray(402)
-    for position in touched:
-        after[position] = 1
-    assert changed_ranges(before, bytes(after), chunk=4) == ranges
-    assert changed_ranges(bytes(after), before, chunk=4) == ranges
-
-
-def test_another_length_is_another_column():
-    assert changed_ranges(b"abc", b"abcd") == [(0, 4)]
-    assert changed_ranges(b"abcd", b"") == [(0, 0)]
-
-
-def test_chunks_are_of_1024_pages_unless_told_otherwise():
-    before, after = bytes(5000), bytearray(5000)
-    after[1500] = 1
-    assert changed_ranges(before, bytes(after)) == [(1024, 2048)]
 
 
 # -- frozen ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import wraps
 from textwrap import wrap
+from typing import TypeVar
 
 from kmemkit.strings import text
 
@@ -26,6 +27,7 @@ __all__ = (
     "is_blank",
     "is_unknown",
     "judge",
+    "judge_each",
     "kindly",
     "number",
     "spread",
@@ -39,6 +41,8 @@ _UNKNOWN = {"?", "i do not know", "i don't know", "do not know", "don't know", "
 _NUMBER = re.compile(r"(?:pfn|order)?\s*[:=]?\s*(0x[0-9a-f]+|[0-9]+)\s*(?:pages?|kb|bytes)?\.?")
 #: What stands before the text of a line: "  a) ", "3. ".
 _LABEL = re.compile(r" *(?:\w+[.)] +)?")
+
+T = TypeVar("T")
 
 
 class Outcome(Enum):
@@ -222,6 +226,16 @@ def wrong(sentence: str, idea: str = "", section: str = "") -> Verdict:
     else:
         name, told = f"lesson.idea_name.{idea}", f"lesson.idea.{idea}"
     return Verdict(Outcome.WRONG, sentence, text(name), text(told))
+
+
+def judge_each(answers: object, parts: Sequence[T], check: Callable[[T, object], Verdict]) -> Sheet:
+    """Return the verdict of `check` on each part and its answer, numbered from 1.
+
+    Raises:
+        Misfit: `answers` is not a list, or has more answers than there are parts.
+    """
+    pairs = enumerate(zip(parts, spread(answers, len(parts)), strict=True), 1)
+    return Sheet(tuple((f"{n}.", check(part, answer)) for n, (part, answer) in pairs))
 
 
 def judge(

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from random import Random
-from string import ascii_uppercase
 
-from kmemkit.lessons._check import Outcome, Problem, Sheet, Verdict, fill_in, is_blank, kindly
-from kmemkit.lessons.context_check import letters_of, miss
+from kmemkit.lessons._check import Problem, Sheet, kindly
+from kmemkit.lessons._letters import Line, judge_letters, lettered
+from kmemkit.lessons.context_check import miss
 from kmemkit.lessons.context_worlds import complaint
 from kmemkit.strings import text
 from kmemkit.views._context_runs import frame_text
@@ -72,8 +72,7 @@ def _calls(seed: int) -> list[_Call]:
 
 def problem(seed: int) -> Problem:
     """Return the eight requests of a seed."""
-    pairs = zip(ascii_uppercase, _calls(seed), strict=False)
-    return Problem(tuple(f"{letter}. {call}" for letter, call in pairs))
+    return Problem(lettered(_calls(seed)))
 
 
 @kindly
@@ -82,19 +81,10 @@ def check(answer: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    calls = _calls(seed)
-    named = letters_of(answer, calls)
-    if named is None and is_blank(answer):
-        return Sheet((("", fill_in()),))
-    rows = []
-    for letter, call in zip(ascii_uppercase, calls, strict=False):
-        said = call.said()
-        told = text("lesson.context.told", line=said) if said else text("lesson.context.told_none")
-        if named is None:
-            verdict = Verdict(Outcome.UNKNOWN, told)
-        elif (letter in named) == bool(said):
-            verdict = Verdict(Outcome.RIGHT, told)
-        else:
-            verdict = miss(told, call.idea)
-        rows.append((f"{letter}.", verdict))
-    return Sheet(tuple(rows))
+    return judge_letters(answer, [_line(call) for call in _calls(seed)], "lesson.context.letters")
+
+
+def _line(call: _Call) -> Line:
+    said = call.said()
+    told = text("lesson.context.told", line=said) if said else text("lesson.context.told_none")
+    return Line(bool(said), told, miss(told, call.idea))

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from string import ascii_uppercase
 
 from kmemkit.gfp import effects, encode
-from kmemkit.lessons._check import Outcome, Problem, Sheet, Verdict, fill_in, is_blank, kindly
-from kmemkit.lessons.context_check import letters_of, miss
+from kmemkit.lessons._check import Problem, Sheet, kindly
+from kmemkit.lessons._letters import Line, judge_letters, lettered
+from kmemkit.lessons.context_check import miss
 from kmemkit.lessons.context_worlds import small
 from kmemkit.mm.sched import PF_MEMALLOC
 from kmemkit.strings import text
@@ -181,10 +181,7 @@ def _paths(seed: int) -> list[Path]:
 
 def problem(seed: int) -> Problem:
     """Return the paths of a seed."""
-    lines = [
-        f"{letter}. {path}" for letter, path in zip(ascii_uppercase, _paths(seed), strict=False)
-    ]
-    return Problem((text("lesson.context.deadlock.ask"), *lines))
+    return Problem((text("lesson.context.deadlock.ask"), *lettered(_paths(seed))))
 
 
 @kindly
@@ -194,23 +191,14 @@ def check(answer: object, seed: int) -> Sheet:
     An answer of another form is not answered yet, and told so.
     """
     paths = _paths(seed)
-    named = letters_of(answer, paths)
-    if named is None and is_blank(answer):
-        return Sheet((("", fill_in()),))
-    circle = " → ".join(cycle(paths))
-    rows = []
-    for letter, path in zip(ascii_uppercase, paths, strict=False):
-        inside = _circles(path, paths)
-        values = {"edges": _edges_text(path)}
-        if inside:
-            told = text("lesson.context.deadlock.inside", circle=circle, **values)
-        else:
-            told = text("lesson.context.deadlock.outside", **values)
-        if named is None:
-            verdict = Verdict(Outcome.UNKNOWN, told)
-        elif (letter in named) == inside:
-            verdict = Verdict(Outcome.RIGHT, told)
-        else:
-            verdict = miss(told, path.idea)
-        rows.append((f"{letter}.", verdict))
-    return Sheet(tuple(rows))
+    return judge_letters(answer, [_line(path, paths) for path in paths], "lesson.context.letters")
+
+
+def _line(path: Path, paths: Sequence[Path]) -> Line:
+    inside, found = _circles(path, paths), _edges_text(path)
+    if inside:
+        circle = " → ".join(cycle(paths))
+        told = text("lesson.context.deadlock.inside", circle=circle, edges=found)
+    else:
+        told = text("lesson.context.deadlock.outside", edges=found)
+    return Line(inside, told, miss(told, path.idea))

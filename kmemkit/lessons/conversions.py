@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
-from kmemkit.lessons._check import Problem, Sheet, Verdict, judge, kindly, spread
+from kmemkit.lessons._check import Problem, Sheet, Verdict, judge, judge_each, kindly
 from kmemkit.snapshot import order_text, size_text
 from kmemkit.strings import text
 
@@ -211,7 +211,4 @@ def check(answers: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    tasks = _tasks(seed)
-    given = spread(answers, len(tasks))
-    pairs = enumerate(zip(tasks, given, strict=True), 1)
-    return Sheet(tuple((f"{n}.", task.check(answer)) for n, (task, answer) in pairs))
+    return judge_each(answers, _tasks(seed), lambda task, answer: task.check(answer))

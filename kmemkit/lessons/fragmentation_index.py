@@ -21,8 +21,8 @@ from kmemkit.lessons._check import (
     fill_in,
     is_blank,
     is_unknown,
+    judge_each,
     kindly,
-    spread,
 )
 from kmemkit.lessons.fragmentation_check import miss
 from kmemkit.mm.compaction import fragmentation_index
@@ -126,10 +126,7 @@ def check(answers: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    parts = _parts(seed)
-    given = spread(answers, len(parts))
-    pairs = enumerate(zip(parts, given, strict=True), 1)
-    return Sheet(tuple((f"{n}.", _check_one(part, answer)) for n, (part, answer) in pairs))
+    return judge_each(answers, _parts(seed), _check_one)
 
 
 def _check_one(part: _Part, answer: object) -> Verdict:

@@ -20,8 +20,8 @@ from kmemkit.lessons._check import (
     fill_in,
     is_blank,
     is_unknown,
+    judge_each,
     kindly,
-    spread,
 )
 from kmemkit.lessons.fragmentation_check import typed_moves
 from kmemkit.mm.kernel import Kernel
@@ -97,9 +97,7 @@ def check(answers: object, seed: int) -> Sheet:
     An answer of another form is not answered yet, and told so.
     """
     plan = _plan(seed)
-    given = spread(answers, len(plan.asked))
-    pairs = enumerate(zip(plan.asked, given, strict=True), 1)
-    return Sheet(tuple((f"{n}.", _check_one(plan, at, answer)) for n, (at, answer) in pairs))
+    return judge_each(answers, plan.asked, lambda at, answer: _check_one(plan, at, answer))
 
 
 def _check_one(plan: _Plan, at: int, answer: object) -> Verdict:

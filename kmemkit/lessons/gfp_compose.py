@@ -31,8 +31,8 @@ from kmemkit.lessons._check import (
     fill_in,
     is_blank,
     is_unknown,
+    judge_each,
     kindly,
-    spread,
 )
 from kmemkit.lessons.gfp_check import miss, typed_mask
 from kmemkit.strings import text
@@ -170,10 +170,7 @@ def check(answers: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    situations = _situations(seed)
-    given = spread(answers, len(situations))
-    pairs = enumerate(zip(situations, given, strict=True), 1)
-    return Sheet(tuple((f"{n}.", _check_one(s, answer)) for n, (s, answer) in pairs))
+    return judge_each(answers, _situations(seed), _check_one)
 
 
 def _check_one(situation: _Situation, answer: object) -> Verdict:

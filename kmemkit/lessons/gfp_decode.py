@@ -19,8 +19,8 @@ from kmemkit.lessons._check import (
     fill_in,
     is_blank,
     is_unknown,
+    judge_each,
     kindly,
-    spread,
 )
 from kmemkit.lessons.gfp_check import miss, typed_mask
 from kmemkit.strings import text
@@ -75,10 +75,7 @@ def check(answers: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    lines = _lines(seed)
-    given = spread(answers, len(lines))
-    pairs = enumerate(zip(lines, given, strict=True), 1)
-    return Sheet(tuple((f"{n}.", _check_one(line, answer)) for n, (line, answer) in pairs))
+    return judge_each(answers, _lines(seed), _check_one)
 
 
 def _check_one(line: _Line, answer: object) -> Verdict:

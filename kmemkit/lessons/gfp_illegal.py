@@ -5,29 +5,16 @@ What is illegal, and what the kernel does about it, is asked of `kmemkit.gfp.leg
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from random import Random
-from string import ascii_uppercase
 
 from kmemkit.gfp import Finding, encode, legality
-from kmemkit.lessons._check import (
-    Misfit,
-    Outcome,
-    Problem,
-    Sheet,
-    Verdict,
-    fill_in,
-    is_blank,
-    is_unknown,
-    kindly,
-)
+from kmemkit.lessons._check import Problem, Sheet, kindly
+from kmemkit.lessons._letters import Line, judge_letters, lettered
 from kmemkit.lessons.gfp_check import miss
 from kmemkit.strings import text
 
 __all__ = ("check", "problem")
-
-_LETTERS = re.compile(r"[A-Z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +89,7 @@ def _calls(seed: int) -> list[_Call]:
 
 def problem(seed: int) -> Problem:
     """Return the eight calls of a seed."""
-    return Problem(
-        tuple(f"{x}. {call}" for x, call in zip(ascii_uppercase, _calls(seed), strict=False))
-    )
+    return Problem(lettered(_calls(seed)))
 
 
 @kindly
@@ -113,28 +98,11 @@ def check(answer: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    calls = dict(zip(ascii_uppercase, _calls(seed), strict=False))
-    parts = answer if isinstance(answer, list | tuple | set) else [answer]
-    joined = "" if answer is None else " ".join(map(str, parts))
-    if is_blank(joined):
-        return Sheet((("", fill_in()),))
-    if is_unknown(joined):
-        rows = ((f"{x}.", Verdict(Outcome.UNKNOWN, _told(call))) for x, call in calls.items())
-        return Sheet(tuple(rows))
-    named = set(_LETTERS.findall(re.sub(r"\band\b", "", joined.lower()).upper()))
-    if not named or named - set(calls):
-        last = max(calls)
-        raise Misfit(text("lesson.gfp.illegal.letters", given=repr(answer), last=last))
-    return Sheet(tuple((f"{x}.", _check_one(call, x in named)) for x, call in calls.items()))
+    lines = [_line(call) for call in _calls(seed)]
+    return judge_letters(answer, lines, "lesson.gfp.illegal.letters")
 
 
-def _told(call: _Call) -> str:
+def _line(call: _Call) -> Line:
     found = call.findings()
-    return " ".join(map(str, found)) if found else text("lesson.gfp.illegal.fine", call=call)
-
-
-def _check_one(call: _Call, named: bool) -> Verdict:
-    """Judge one call; `named` says that the learner takes it for illegal."""
-    if named == bool(call.findings()):
-        return Verdict(Outcome.RIGHT, _told(call))
-    return miss(_told(call), call.idea)
+    told = " ".join(map(str, found)) if found else text("lesson.gfp.illegal.fine", call=call)
+    return Line(bool(found), told, miss(told, call.idea))

@@ -20,8 +20,8 @@ from kmemkit.lessons._check import (
     fill_in,
     is_blank,
     is_unknown,
+    judge_each,
     kindly,
-    spread,
 )
 from kmemkit.lessons.ladder_check import miss
 from kmemkit.strings import text
@@ -125,9 +125,7 @@ def check(answers: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    cases = _cases(seed)
-    pairs = enumerate(zip(cases, spread(answers, _COUNT), strict=True), 1)
-    return Sheet(tuple((f"{n}.", _check_one(case, answer)) for n, (case, answer) in pairs))
+    return judge_each(answers, _cases(seed), _check_one)
 
 
 def _check_one(case: _Case, answer: object) -> Verdict:

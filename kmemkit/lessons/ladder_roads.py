@@ -19,8 +19,8 @@ from kmemkit.lessons._check import (
     fill_in,
     is_blank,
     is_unknown,
+    judge_each,
     kindly,
-    spread,
 )
 from kmemkit.lessons.ladder_check import miss
 from kmemkit.snapshot import order_text
@@ -101,9 +101,8 @@ def check(answers: object, seed: int) -> Sheet:
     asked = _Roads(seed)
     if isinstance(answers, str) and not is_unknown(answers):
         answers = re.findall(r"\w", answers) or None
-    given = spread([answers] * _COUNT if is_unknown(answers) else answers, _COUNT)
-    pairs = enumerate(zip(asked.roads, given, strict=True), 1)
-    return Sheet(tuple((f"{n}.", _check_one(asked, mask, answer)) for n, (mask, answer) in pairs))
+    given = [answers] * _COUNT if is_unknown(answers) else answers
+    return judge_each(given, asked.roads, lambda mask, answer: _check_one(asked, mask, answer))
 
 
 def _check_one(asked: _Roads, mask: str, answer: object) -> Verdict:

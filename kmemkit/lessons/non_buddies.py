@@ -6,24 +6,12 @@ looks whether they became one.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from random import Random
-from string import ascii_uppercase
 
 from kmemkit.gfp import GFP_KERNEL
-from kmemkit.lessons._check import (
-    Misfit,
-    Outcome,
-    Problem,
-    Sheet,
-    Verdict,
-    fill_in,
-    is_blank,
-    is_unknown,
-    kindly,
-    wrong,
-)
+from kmemkit.lessons._check import Problem, Sheet, kindly, wrong
+from kmemkit.lessons._letters import Line, judge_letters, lettered
 from kmemkit.mm.kernel import Kernel
 from kmemkit.snapshot import order_text
 from kmemkit.strings import text
@@ -31,7 +19,6 @@ from kmemkit.strings import text
 __all__ = ("check", "merges", "problem")
 
 _PAGES = 256
-_LETTERS = re.compile(r"[A-Z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +77,8 @@ def _pair(kind: str, random: Random) -> _Pair:
 
 def problem(seed: int) -> Problem:
     """Return the eight pairs of a seed."""
-    lines = (
-        f"{letter}. {text('lesson.non_buddies.ask', **pair.fields())}"
-        for letter, pair in zip(ascii_uppercase, _pairs(seed), strict=False)
-    )
-    return Problem(tuple(lines))
+    pairs = _pairs(seed)
+    return Problem(lettered(text("lesson.non_buddies.ask", **pair.fields()) for pair in pairs))
 
 
 @kindly
@@ -103,29 +87,11 @@ def check(answer: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    pairs = dict(zip(ascii_uppercase, _pairs(seed), strict=False))
-    parts = answer if isinstance(answer, list | tuple | set) else [answer]
-    joined = "" if answer is None else " ".join(map(str, parts))
-    if is_blank(joined):
-        return Sheet((("", fill_in()),))
-    if is_unknown(joined):
-        rows = ((letter, Verdict(Outcome.UNKNOWN, _told(pair))) for letter, pair in pairs.items())
-        return Sheet(tuple((f"{letter}.", verdict) for letter, verdict in rows))
-    named = set(_LETTERS.findall(re.sub(r"\band\b", "", joined.lower()).upper()))
-    if not named or named - set(pairs):
-        raise Misfit(text("lesson.non_buddies.letters", given=repr(answer), last=max(pairs)))
-    return Sheet(
-        tuple((f"{letter}.", _check_one(pair, letter in named)) for letter, pair in pairs.items())
-    )
+    lines = [_line(pair) for pair in _pairs(seed)]
+    return judge_letters(answer, lines, "lesson.non_buddies.letters")
 
 
-def _told(pair: _Pair) -> str:
-    key = "merge" if merges(pair.first, pair.second, pair.order) else "apart"
-    return text(f"lesson.non_buddies.{key}", **pair.fields())
-
-
-def _check_one(pair: _Pair, named: bool) -> Verdict:
-    """Judge one pair; `named` says that the learner takes it for no buddies."""
-    if named != merges(pair.first, pair.second, pair.order):
-        return Verdict(Outcome.RIGHT, _told(pair))
-    return wrong(_told(pair), pair.idea)
+def _line(pair: _Pair) -> Line:
+    merge = merges(pair.first, pair.second, pair.order)
+    told = text(f"lesson.non_buddies.{'merge' if merge else 'apart'}", **pair.fields())
+    return Line(not merge, told, wrong(told, pair.idea))

@@ -9,7 +9,7 @@ from functools import cache
 from random import Random
 
 from kmemkit.gfp import GFP_KERNEL
-from kmemkit.lessons._check import Problem, Sheet, Verdict, judge, kindly, spread
+from kmemkit.lessons._check import Problem, Sheet, Verdict, judge, judge_each, kindly
 from kmemkit.mm.kernel import Kernel
 from kmemkit.mm.mmzone import MAX_PAGE_ORDER
 from kmemkit.snapshot import order_text
@@ -49,9 +49,7 @@ def check(answers: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    numbers = _numbers(seed)
-    pairs = enumerate(zip(numbers, spread(answers, len(numbers)), strict=True), 1)
-    return Sheet(tuple((f"{n}.", _check_one(pages, answer)) for n, (pages, answer) in pairs))
+    return judge_each(answers, _numbers(seed), _check_one)
 
 
 def _check_one(pages: int, answer: object) -> Verdict:

@@ -19,8 +19,8 @@ from kmemkit.lessons._check import (
     fill_in,
     is_blank,
     is_unknown,
+    judge_each,
     kindly,
-    spread,
 )
 from kmemkit.lessons.zone_check import Place, idea_of, miss, place_text, places
 from kmemkit.mm.kernel import Kernel
@@ -99,9 +99,7 @@ def check(answers: object, seed: int) -> Sheet:
 
     An answer of another form is not answered yet, and told so.
     """
-    requests = _requests(seed)
-    pairs = enumerate(zip(requests, spread(answers, len(requests)), strict=True), 1)
-    return Sheet(tuple((f"{n}.", _check_one(request, answer)) for n, (request, answer) in pairs))
+    return judge_each(answers, _requests(seed), _check_one)
 
 
 def _check_one(request: _Request, answer: object) -> Verdict:

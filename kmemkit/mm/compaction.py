@@ -15,6 +15,7 @@ from kmemkit import gfp as flags
 from kmemkit.mm.buddy import del_page_from_free_list, free_one_page
 from kmemkit.mm.fallback import find_suitable_fallback, should_try_claim_block
 from kmemkit.mm.internal import ALLOC_WMARK_MASK
+from kmemkit.mm.migrate import migrate_folio
 from kmemkit.mm.mmzone import (
     ALLOCATED,
     FREE,
@@ -66,9 +67,6 @@ COMPACT_RESULTS = (
 )  # fmt: skip
 COMPACT_PRIO_SYNC_FULL, COMPACT_PRIO_SYNC_LIGHT, COMPACT_PRIO_ASYNC = range(3)
 COMPACT_MAX_DEFER_SHIFT = 6
-#: Pages collected before they are moved, and what moving one costs, in ns.
-COMPACT_CLUSTER_MAX = 32
-MIGRATE_NS = 3_000
 
 
 @dataclass(slots=True)
@@ -300,7 +298,8 @@ def _compact_pageblock(kernel: Machine, cc: CompactControl) -> int:
                 isolate_freepages(kernel, cc)
             if not cc.freepages:
                 return COMPACT_COMPLETE
-            _migrate_folio(kernel, cc, pfn, cc.freepages.pop())
+            migrate_folio(kernel, zone, pfn, cc.freepages.pop())
+            cc.migrated += 1
         if pages:
             drain_pages_zone(zone)
     cc.migrate_pfn = end
@@ -379,29 +378,6 @@ def _take_free(zone: Zone, first: int, end: int) -> list[int]:
         pfn += 1 << order
     pages = [one for order, head in sorted(blocks) for one in range(head, head + (1 << order))]
     return pages[::-1]
-
-
-def _migrate_folio(kernel: Machine, cc: CompactControl, src: int, dst: int) -> None:
-    """Move one page: its contents, its place on its list, its owner (migrate_folio())."""
-    zone, mem_map = cc.zone, cc.zone.mem_map
-    node = kernel.nodes[zone.nid]
-    byte = mem_map.lru[src]
-    task = kernel.task_of(src)
-    mem_map.page[dst] = mem_map.page[src]
-    mem_map.owner[dst] = mem_map.owner[src]
-    pages = node.lists[byte & LRU_MASK][zone.idx]
-    pages.remove(src)
-    pages.add(dst)
-    mem_map.lru[dst], mem_map.lru[src] = byte, 0
-    if task is not None:
-        del task.anon[src]
-        task.anon[dst] = None
-    free_one_page(zone, src, 0)
-    cc.migrated += 1
-    kernel.now += MIGRATE_NS
-    kernel.vm_events["pgmigrate_success"] += 1
-    if kernel.trace is not None:
-        kernel.trace.event("migrate_folio", src=f"{src:#x}", dst=f"{dst:#x}")
 
 
 def _compact_finished(cc: CompactControl) -> int:

@@ -82,6 +82,8 @@ class Chart:
             min_aspect_ratio=0.01,
             max_aspect_ratio=100,
             background_style={"fill-opacity": "0"},
+            # Pan and zoom have no place here, and bqplot's buttons no names.
+            display_toolbar=False,
             layout=ipywidgets.Layout(width="auto", height="190px", min_width="0"),
         )
         self._log: bool | None = None

@@ -112,6 +112,7 @@ class Chart:
             fig_margin=MARGIN, padding_x=0, padding_y=0,
             min_aspect_ratio=0.01, max_aspect_ratio=100,
             background_style={"fill-opacity": "0"},
+            display_toolbar=False,
             layout=ipywidgets.Layout(width="auto", height=f"{HEIGHT}px", min_width="0"),
         )  # fmt: skip
 

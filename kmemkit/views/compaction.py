@@ -49,7 +49,7 @@ class Compaction(PageMap):
         "page_legend.js",
         "page_map.js",
     ).partition("export default")[0] + esm("compaction.js")
-    _sections = ("page_map", "compaction", "stepper")  # type: ignore[assignment]
+    _sections = ("page_map", "compaction", "stepper")
 
     scan = traitlets.Dict(help="where the scanners are").tag(sync=True)
     state = traitlets.Dict(help="the question, the verdict, and the numbers").tag(sync=True)

@@ -19,7 +19,8 @@ from kmemkit.snapshot import Snapshot, order_text
 from kmemkit.strings import text
 from kmemkit.views import _context_quiz as quizzes
 from kmemkit.views._base import Follows, View, esm, refuse_unknown
-from kmemkit.views._context_quiz import UNKNOWN, ContextQuiz, Runs
+from kmemkit.views._context_page import group_state, quiz_state
+from kmemkit.views._context_quiz import ContextQuiz, Runs
 from kmemkit.views._context_runs import FRAMES, Fix, Run, Stage, fixes, frame_text, may_sleep, play
 
 __all__ = ("ContextStack",)
@@ -306,7 +307,7 @@ class ContextStack(View):
         masks = [*_REQUESTS] if stage.gfp in known else [decode(stage.gfp) or "0", *_REQUESTS]
         self.state = {
             "stack": self._stack_state(),
-            "groups": [self._group_state(group) for group in _GROUPS],
+            "groups": [group_state(group) for group in _GROUPS],
             "can_pop": bool(stage.frames),
             "gfps": masks,
             "gfp": _REQUESTS[known.index(stage.gfp)] if stage.gfp in known else masks[0],
@@ -315,7 +316,7 @@ class ContextStack(View):
             "message": self._message,
             "asking": self.asking,
             "shown": None if self.asking else self._shown_state(),
-            "quiz": self._quiz_state(),
+            "quiz": self.quiz and quiz_state(self.quiz, self.stage),
         }
 
     def _stack_state(self) -> list[dict[str, Any]]:
@@ -328,14 +329,6 @@ class ContextStack(View):
             sign = text(f"context_stack.kind.{kind}") if frame else ""
             rows.append({"label": label, "about": about, "kind": kind, "sign": sign})
         return rows
-
-    def _group_state(self, group: str) -> dict[str, Any]:
-        keys = [key for key, frame in FRAMES.items() if frame.group == group]
-        buttons = [
-            [key, text(f"context_stack.frame.{key}"), text(f"context_stack.about.{key}")]
-            for key in keys
-        ]
-        return {"title": text(f"context_stack.group.{group}"), "kind": group, "buttons": buttons}
 
     def _shown_state(self) -> dict[str, Any]:
         plain, debug = self.runs
@@ -362,36 +355,6 @@ class ContextStack(View):
                 }
                 for fix in self.fixes
             ],
-        }
-
-    def _quiz_state(self) -> dict[str, Any] | None:
-        quiz = self.quiz
-        if quiz is None:
-            return None
-        asked = []
-        for question in quizzes.questions(self.stage):
-            verdict = quiz.verdicts.get(question)
-            choices = (*quizzes.options(question), UNKNOWN)
-            asked.append(
-                {
-                    "key": question,
-                    "ask": text(f"context_stack.ask.{question}"),
-                    "options": [[one, quizzes.option_text(question, one)] for one in choices],
-                    "verdict": verdict
-                    and {
-                        "right": verdict.right,
-                        "sentence": verdict.sentence,
-                        "idea": verdict.idea_name,
-                        "why": verdict.idea_text,
-                    },
-                }
-            )
-        return {
-            "questions": asked,
-            "answered": bool(quiz.verdicts),
-            "score": quiz.score(),
-            "free_play": quiz.free_play,
-            "unlocked": quiz.unlocked,
         }
 
 

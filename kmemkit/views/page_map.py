@@ -7,16 +7,16 @@ recorded steps, or let it follow a Kernel.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar
 
 import traitlets
 
-from kmemkit.snapshot import Snapshot, Step, ZoneSnapshot, changed_ranges
+from kmemkit.snapshot import Snapshot, Step, ZoneSnapshot
 from kmemkit.strings import text
 from kmemkit.views._base import Follows, View, esm, history_of, refuse_unknown
 from kmemkit.views._page_cells import TEXT_CELLS, Window, owner_marks, whole_span, window
+from kmemkit.views._page_columns import Columns
 from kmemkit.views._page_text import (
     blocks_text,
     cell_line,
@@ -32,36 +32,6 @@ __all__ = ("PageMap",)
 #: Most pages one map takes: 32 GiB of memory make 16 MiB of columns for the browser.
 _LARGEST = 1 << 23
 _WIDTHS = tuple(1 << n for n in range(3, 11))
-
-
-class _Columns(NamedTuple):
-    """What the browser holds: the pages and owners of [first, first + len(pages))."""
-
-    first: int
-    pages: bytes
-    owners: bytes
-
-    def patch(self, after: _Columns, number: int) -> bytes:
-        """Return what turns these columns into `after`, or b"" where they are equal.
-
-        Little-endian 32-bit words: the patch's number, how many page and how many owner ranges,
-        (start, length) of each, then the bytes of all ranges. The number keeps two equal patches
-        in a row apart, which traitlets would take for no change.
-        """
-        pages = changed_ranges(self.pages, after.pages)
-        owners = changed_ranges(self.owners, after.owners)
-        if not pages and not owners:
-            return b""
-        words = [number & 0xFFFFFFFF, len(pages), len(owners)]
-        for start, end in (*pages, *owners):
-            words += (start, end - start)
-        return b"".join(
-            [
-                struct.pack(f"<{len(words)}I", *words),
-                *(after.pages[start:end] for start, end in pages),
-                *(after.owners[start:end] for start, end in owners),
-            ]
-        )
 
 
 def _column(name: str) -> Any:
@@ -91,7 +61,7 @@ class PageMap(View):
         "page_legend.js",
         "page_map.js",
     )
-    _sections = ("page_map",)
+    _sections: ClassVar[tuple[str, ...]] = ("page_map",)
 
     selected = traitlets.Int(None, allow_none=True, help="pfn of the selected page").tag(sync=True)
     start = traitlets.Int(0, help="pfn that the first cell starts at").tag(sync=True)
@@ -150,7 +120,7 @@ class PageMap(View):
             raise TypeError("PageMap shows a Snapshot, a Kernel, or history=[Step, ...]: give one")
         self._zone = zone
         self._given = history
-        self._columns: _Columns | None = None
+        self._columns: Columns | None = None
         self._patches = 0
         self._at: int | None = None  # None: the newest step
         super().__init__(_width=width)
@@ -297,7 +267,7 @@ class PageMap(View):
                 "give zone= to show one zone"
             )
         low, high = first - snapshot.first_pfn, end - snapshot.first_pfn
-        after = _Columns(first, snapshot.pages[low:high], snapshot.owners[low:high])
+        after = Columns(first, snapshot.pages[low:high], snapshot.owners[low:high])
         before, self._columns = self._columns, after
         with self.hold_sync():
             self._send_frame(snapshot, zones, first, end)

@@ -17,7 +17,6 @@ from kmemkit.lessons.context_deadlock import Path
 from kmemkit.strings import keys
 
 SEEDS = range(12)
-CHOICES = pytest.mark.parametrize("choice", context_questions.ALL, ids=lambda choice: choice.name)
 
 
 def ideas_used():
@@ -36,22 +35,6 @@ def test_every_idea_of_the_table_is_used_and_has_a_name():
 
 
 # -- the questions --------------------------------------------------------------------------------
-
-
-@CHOICES
-def test_the_option_without_an_idea_is_the_simulators(choice):
-    assert [option for option, idea in choice.options.items() if not idea] == [choice._truth()]
-
-
-@CHOICES
-def test_every_wrong_option_names_its_misconception(choice):
-    for letter, option in choice.letters(3).items():
-        verdict = choice.check(letter, 3)
-        idea = choice.options[option]
-        assert verdict.outcome is (Outcome.WRONG if idea else Outcome.RIGHT)
-        if idea:
-            assert verdict.idea == strings.text(f"lesson.context.idea_name.{idea}")
-            assert verdict.experiment
 
 
 def test_m4_is_named_where_the_flag_is_swapped():

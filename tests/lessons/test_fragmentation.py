@@ -21,9 +21,6 @@ from kmemkit.strings import keys, text
 from kmemkit.views import PageMap
 
 SEEDS = pytest.mark.parametrize("seed", range(15))
-CHOICES = pytest.mark.parametrize(
-    "choice", fragmentation_questions.ALL, ids=lambda choice: choice.name
-)
 
 
 def outcomes(sheet):
@@ -371,33 +368,10 @@ def test_other_plans():
 # -- questions ---------------------------------------------------------------------------------------
 
 
-@CHOICES
-def test_the_option_without_an_idea_is_the_simulators(choice):
-    assert [option for option, idea in choice.options.items() if not idea] == [choice._truth()]
-
-
-@CHOICES
-def test_every_wrong_option_names_its_idea(choice):
-    for letter, option in choice.letters(3).items():
-        verdict = choice.check(letter, 3)
-        if choice.options[option]:
-            assert verdict.outcome is Outcome.WRONG
-            assert verdict.idea == idea_name(choice.options[option])
-            assert verdict.experiment
-        else:
-            assert verdict.outcome is Outcome.RIGHT
-
-
 def test_m1_is_named():
     choice = fragmentation_questions.half_free
     letter = next(letter for letter, option in choice.letters(7).items() if option == "block")
     assert "M1, “Free memory exists" in str(choice.check(letter, 7))
-
-
-def test_every_idea_has_a_name_and_an_experiment():
-    found = [key.split(".")[-2:] for key in keys() if key.startswith("lesson.fragmentation.idea")]
-    names = {idea for section, idea in found if section == "idea_name"}
-    assert names == {idea for section, idea in found if section == "idea"}
 
 
 def calls_in(sentence):

@@ -12,7 +12,6 @@ from kmemkit.strings import keys, text
 from kmemkit.views import GfpPanel
 
 SEEDS = pytest.mark.parametrize("seed", range(25))
-CHOICES = pytest.mark.parametrize("choice", gfp_questions.ALL, ids=lambda choice: choice.name)
 
 
 @pytest.fixture(scope="module")
@@ -250,26 +249,6 @@ def test_other_answers_to_the_illegal_calls():
 
 
 # -- questions ---------------------------------------------------------------------------------------
-
-
-@CHOICES
-def test_the_option_without_an_idea_is_the_simulators(choice):
-    assert [option for option, idea in choice.options.items() if not idea] == [choice._truth()]
-
-
-@CHOICES
-def test_every_wrong_option_names_its_misconception(choice):
-    for letter, option in choice.letters(3).items():
-        verdict = choice.check(letter, 3)
-        if idea := choice.options[option]:
-            assert verdict.outcome is Outcome.WRONG
-            assert verdict.idea == text(f"lesson.gfp.idea_name.{idea}")
-            assert verdict.experiment
-        else:
-            assert verdict.outcome is Outcome.RIGHT
-    assert choice.check(None, 3).outcome is Outcome.OPEN
-    assert choice.check("?", 3).outcome is Outcome.UNKNOWN
-    assert choice.check("e", 3).outcome is Outcome.OPEN
 
 
 def test_ideas_and_their_names_go_together_and_are_used():

@@ -3,11 +3,9 @@
 import pytest
 
 from kmemkit.gfp import GFP_ATOMIC, decode, encode
-from kmemkit.lessons import ladder_questions, ladder_worlds
-from kmemkit.lessons._check import Outcome
-from kmemkit.strings import keys, text
+from kmemkit.lessons import ladder_worlds
+from kmemkit.strings import text
 
-CHOICES = pytest.mark.parametrize("choice", ladder_questions.ALL, ids=lambda choice: choice.name)
 BARE, LAZY = "GFP_KERNEL & ~__GFP_RECLAIM", "GFP_KERNEL & ~__GFP_DIRECT_RECLAIM"
 HIGH = "(GFP_KERNEL|__GFP_HIGH) & ~__GFP_DIRECT_RECLAIM"
 NORETRY, MAYFAIL, NOFAIL = (
@@ -222,34 +220,3 @@ def test_a_state_fits_and_has_its_numbers(name):
     assert len(lines) == 4
     assert f"free: {free(name):,} pages" in lines[1]
     assert all(len(line) <= 96 for line in lines)
-
-
-# -- questions ---------------------------------------------------------------------------------------
-
-
-@CHOICES
-def test_the_option_without_an_idea_is_the_simulators(choice):
-    assert [option for option, idea in choice.options.items() if not idea] == [choice._truth()]
-
-
-@CHOICES
-def test_every_wrong_option_names_its_misconception(choice):
-    for letter, option in choice.letters(3).items():
-        verdict = choice.check(letter, 3)
-        if idea := choice.options[option]:
-            assert verdict.outcome is Outcome.WRONG
-            assert verdict.idea == text(f"lesson.ladder.idea_name.{idea}")
-            assert verdict.experiment
-        else:
-            assert verdict.outcome is Outcome.RIGHT
-    assert choice.check(None, 3).outcome is Outcome.OPEN
-    assert choice.check("?", 3).outcome is Outcome.UNKNOWN
-    assert choice.check("e", 3).outcome is Outcome.OPEN
-
-
-def test_ideas_and_their_names_go_together():
-    names, texts = (
-        {key.rpartition(".")[2] for key in keys() if key.startswith(f"lesson.ladder.{section}.")}
-        for section in ("idea_name", "idea")
-    )
-    assert names == texts

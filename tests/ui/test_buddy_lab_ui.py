@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tests.ui.asking import click_page, python, says
+
 LAB = """
 from kmemkit import Kernel
 from kmemkit.views import BuddyLab, FreeAreas, Stepper
@@ -22,37 +24,6 @@ areas = FreeAreas(kernel)
 areas
 """
 STEPPER = "stepper = Stepper(kernel, views=[areas], whole=True)\nstepper"
-
-
-def python(notebook, expression):
-    """Return what an expression prints in the notebook's kernel, after all messages before it."""
-    return notebook.page.evaluate(
-        """async code => {
-            const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
-            const future = kernel.requestExecute({ code, store_history: false });
-            let said = "";
-            future.onIOPub = ({ content }) => { said += content.text ?? content.evalue ?? ""; };
-            await future.done;
-            return said.replace(/\\n$/, "");
-        }""",
-        f"print({expression})",
-    )
-
-
-def says(notebook, locator, expression):
-    """Wait until the page shows what Python says."""
-    told = python(notebook, expression)
-    locator.filter(has_text=told).wait_for()
-    assert locator.inner_text().strip() == told
-
-
-def click_page(view, pfn):
-    """Click the middle of a page's cell on the map."""
-    canvas = view.locator(".km-map canvas").first
-    left, top, width, height = canvas.evaluate(
-        "(canvas, pfn) => canvas.closest('.kmemkit').kmemkit.place(pfn)", pfn
-    )
-    canvas.click(position={"x": left + width / 2, "y": top + height / 2})
 
 
 @pytest.fixture
@@ -169,6 +140,18 @@ for order in (0, 2, 6):
         assert twin == "\n".join([where, head, *lines, *more])
         assert python(notebook, "lab.map.snapshot is lab.stepper.walk.snapshot") == "True"
     view.locator(".km-failed").wait_for()
+
+
+def test_the_pointer_brings_no_toolbar(open_notebook):
+    notebook = open_notebook([RUN])
+    view = notebook.page.locator(".km-free-areas")
+    view.locator(".bqplot .bar").first.wait_for(state="attached")
+    view.locator(".bqplot").hover()
+    toolbar = view.locator(".toolbar_div")
+    notebook.page.wait_for_function(
+        "toolbar => toolbar.style.visibility === 'visible'", arg=toolbar.element_handle()
+    )
+    assert not toolbar.locator("button").first.is_visible()
 
 
 def test_bars_and_table_are_the_counts(open_notebook):

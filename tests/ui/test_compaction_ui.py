@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from tests.ui.asking import click_page, python
+
 WORLD = """
 from kmemkit import Kernel
 from kmemkit.views import Compaction
@@ -20,21 +22,6 @@ view
 PREDICT = WORLD.replace("Compaction(kernel)", "Compaction(kernel, predict=True)")
 
 
-def python(notebook, expression):
-    """Return what an expression prints in the notebook's kernel, after all messages before it."""
-    return notebook.page.evaluate(
-        """async code => {
-            const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
-            const future = kernel.requestExecute({ code, store_history: false });
-            let said = "";
-            future.onIOPub = ({ content }) => { said += content.text ?? content.evalue ?? ""; };
-            await future.done;
-            return said.replace(/\\n$/, "");
-        }""",
-        f"print({expression})",
-    )
-
-
 def opened(notebook):
     view = notebook.page.locator(".km-compaction")
     view.locator("canvas").first.wait_for()
@@ -42,14 +29,6 @@ def opened(notebook):
         "view => Number(view.dataset.drawn) > 0", arg=view.element_handle()
     )
     return view
-
-
-def click_page(view, pfn):
-    canvas = view.locator(".km-map canvas").first
-    left, top, width, height = canvas.evaluate(
-        "(canvas, pfn) => canvas.closest('.kmemkit').kmemkit.place(pfn)", pfn
-    )
-    canvas.click(position={"x": left + width / 2, "y": top + height / 2})
 
 
 def arrives(notebook, view, step):

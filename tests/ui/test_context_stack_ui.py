@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.ui.asking import python
+
 SETUP = """
 from kmemkit import Kernel
 from kmemkit.views import ContextStack
@@ -10,21 +12,6 @@ kernel = Kernel(ram="256K")
 VIEW = SETUP + "view = ContextStack(kernel)\nview"
 PREDICT = SETUP + 'view = ContextStack(kernel, ["spinlock"], "GFP_NOFS", predict=True)\nview'
 SLEEPING = "BUG: sleeping function called from invalid context at include/linux/sched/mm.h:321"
-
-
-def python(notebook, expression):
-    """Return what an expression prints in the notebook's kernel, after all messages before it."""
-    return notebook.page.evaluate(
-        """async code => {
-            const { kernel } = jupyterapp.shell.currentWidget.sessionContext.session;
-            const future = kernel.requestExecute({ code, store_history: false });
-            let said = "";
-            future.onIOPub = ({ content }) => { said += content.text ?? content.evalue ?? ""; };
-            await future.done;
-            return said.replace(/\\n$/, "");
-        }""",
-        f"print({expression})",
-    )
 
 
 def opened(notebook):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.ui.test_buddy_lab_ui import python, says
+from tests.ui.asking import python, says
 
 ONE = 'from kmemkit.views import GfpPanel\npanel = GfpPanel("GFP_KERNEL")\npanel'
 TWO = (

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.ui.test_buddy_lab_ui import python
+from tests.ui.asking import python
 
 #: A machine with the page cache full, and with less free than the min mark asks for.
 TIGHT = """

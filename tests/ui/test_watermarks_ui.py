@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.ui.test_buddy_lab_ui import python, says
+from tests.ui.asking import python, says
 
 SETUP = """
 from kmemkit import *

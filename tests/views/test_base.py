@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import kmemkit.views
 from kmemkit.snapshot import MIGRATE_NAMES
 from kmemkit.views import PageMap, _base, palette
 from kmemkit.views._base import FRAME, Outbox, esm
+from tests.views.elsewhere import elsewhere
 from tests.views.factory import mixed, world
 
 STATIC = Path(_base.__file__).parent / "static"
@@ -45,12 +45,6 @@ class Kernel:
 def no_waiting(monkeypatch):
     """Views send at once, whether or not a loop happens to run here."""
     monkeypatch.setattr(_base, "FRAME", 0.0)
-
-
-def elsewhere(function, *arguments):
-    """Call in a thread of its own, where surely no asyncio loop runs."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(function, *arguments).result()
 
 
 def test_outbox_sends_at_once_then_once_a_frame_and_the_last_state_always():

@@ -16,6 +16,7 @@ from kmemkit.views._ladder_model import SIGNS, Ladder, Request, Road
 from kmemkit.views._ladder_quiz import UNKNOWN, answers, judge
 from kmemkit.views._ladder_table import COLUMNS, MASKS
 from kmemkit.why import RUNGS, Reason, Why, diff
+from tests.views.elsewhere import elsewhere
 
 pytestmark = pytest.mark.usefixtures("sends_at_once")
 
@@ -513,7 +514,7 @@ def test_a_busy_cell_is_followed_when_it_is_over():
         await asyncio.sleep(0)
         return view, fills
 
-    view, fills = asyncio.run(cell())
+    view, fills = elsewhere(asyncio.run, cell())
     assert len(fills) == 1
     pfn = kernel.clone().alloc_pages(KERNEL)
     assert view.state["ends"] == [["low", f"✓ page: pfn {pfn:#x}"]]

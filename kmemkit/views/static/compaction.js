@@ -2,9 +2,8 @@
 // through the steps, and the question before each move. views/compaction.py joins this file behind
 // page_map.js, whose class draws the map.
 import { el, onTheme, say } from "./common.js";
-import { Columns } from "./page_columns.js";
 import { css } from "./page_inks.js";
-import { PageMapView } from "./page_map.js";
+import { PageMapView, mapWidget } from "./page_map.js";
 
 /** Steps per second that the reader can choose. */
 const PACES = [1, 2, 4, 8];
@@ -38,6 +37,8 @@ class CompactionView extends PageMapView {
     this.play = el("div", { class: "km-bar km-play" }, this.score, el("label", { class: "km-check" }, this.freePlay, this.freePlayLabel));
     this.root.insertBefore(this.history, this.frame);
     this.frame.before(this.scanners, this.numbers, this.ask, this.message, this.verdict, this.play);
+    this.moved = () => this.advance();
+    this.model.on("change:step change:state", this.moved);
   }
 
   buildQuestion() {
@@ -299,39 +300,10 @@ class CompactionView extends PageMapView {
 
   remove() {
     this.halt();
+    this.model.off("change:step change:state", this.moved);
     this.still.removeEventListener("change", this.halt);
     super.remove();
   }
 }
 
-export default () => {
-  /** @type {Columns} */
-  let columns;
-  const views = new Set();
-  const redraw = (ranges) => views.forEach((view) => view.redraw(ranges));
-  return {
-    initialize({ model }) {
-      columns = new Columns(model);
-      model.on("change:_patch", () => redraw(columns.patch()));
-      model.on("change:_pages change:_extent", () => {
-        columns.load();
-        redraw();
-      });
-      model.on("change:_blocks", () => redraw(columns.retype()));
-      model.on("change:start change:span", () => redraw());
-      const words = "selected step scan state _steps _step_text _owner_names _marks _headings".split(" ");
-      model.on(words.map((name) => `change:${name}`).join(" "), () => redraw([]));
-      model.on("change:step change:state", () => views.forEach((view) => view.advance()));
-      model.on("change:selected", () => views.forEach((view) => view.follow()));
-      model.on("msg:custom", (message) => views.forEach((view) => view.heard(message)));
-    },
-    render({ model, el: parent }) {
-      const view = new CompactionView(model, columns, parent);
-      views.add(view);
-      return () => {
-        views.delete(view);
-        view.remove();
-      };
-    },
-  };
-};
+export default () => mapWidget(CompactionView, ["scan", "state"]);

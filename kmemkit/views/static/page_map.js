@@ -5,7 +5,7 @@ import { legendItems, noteLines } from "./page_legend.js";
 import { Painter } from "./page_paint.js";
 
 /** One map on the page; several can show the same model. */
-class PageMapView {
+export class PageMapView {
   constructor(model, columns, el_) {
     this.model = model;
     this.columns = columns;
@@ -369,7 +369,12 @@ class PageMapView {
   }
 }
 
-export default () => {
+/**
+ * What a module with a map exports: the model's columns, read once, and all views that draw them.
+ * @param {typeof PageMapView} View
+ * @param {string[]} told more names of state that words or rings come from
+ */
+export function mapWidget(View, told = []) {
   /** @type {Columns} */
   let columns;
   const views = new Set();
@@ -384,13 +389,13 @@ export default () => {
       });
       model.on("change:_blocks", () => redraw(columns.retype()));
       model.on("change:start change:span", () => redraw());
-      const words = "selected step _steps _step_text _owner_names _marks _headings".split(" ");
+      const words = ["selected", "step", "_steps", "_step_text", "_owner_names", "_marks", "_headings", ...told];
       model.on(words.map((name) => `change:${name}`).join(" "), () => redraw([]));
       model.on("change:selected", () => views.forEach((view) => view.follow()));
       model.on("msg:custom", (message) => views.forEach((view) => view.heard(message)));
     },
     render({ model, el: parent }) {
-      const view = new PageMapView(model, columns, parent);
+      const view = new View(model, columns, parent);
       views.add(view);
       return () => {
         views.delete(view);
@@ -398,4 +403,6 @@ export default () => {
       };
     },
   };
-};
+}
+
+export default () => mapWidget(PageMapView);
