@@ -75,9 +75,13 @@ class BrokenFinder:
 
 
 class FirstFailure:
-    """Remembers the first test that failed."""
+    """Remembers the first test that failed, and lets none go on for ever."""
 
     name = ""
+
+    def pytest_runtest_logstart(self) -> None:
+        """Called by pytest before every test."""
+        signal.alarm(SECONDS)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Called by pytest after every test."""
@@ -90,16 +94,23 @@ class FirstFailure:
             self.name = report.nodeid
 
 
-def stages(likely: str) -> list[list[str]]:
-    """Return the tests to run, those that will probably notice first."""
+def stages(module: str) -> list[list[str]]:
+    """Return the tests to run, those that will probably notice a broken module first."""
     units = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("tests/mm/test_*.py"))
     slow = "tests/mm/test_properties.py"
     golden = "tests/test_golden.py"
-    rest = [path for path in units if path not in (likely, slow)]
-    return [[likely], [golden], rest, ["tests/test_snapshot.py", slow]]
+    own = f"tests/mm/test_{module}.py"
+    users = [path for path in units if f"from kmemkit.mm.{module} import" in _text(path)]
+    likely = [own] if own in units else [path for path in users if path != slow]
+    rest = [path for path in units if path not in (*likely, slow)]
+    return [stage for stage in (likely, [golden], rest, ["tests/test_snapshot.py", slow]) if stage]
 
 
-def first_failure(likely: str) -> str:
+def _text(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def first_failure(module: str) -> str:
     """Run the tests, stage by stage; return the first that fails, or an empty string."""
 
     def too_long(*_: object) -> None:
@@ -107,7 +118,7 @@ def first_failure(likely: str) -> str:
 
     signal.signal(signal.SIGALRM, too_long)
     options = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-o", "addopts="]
-    for stage in stages(likely):
+    for stage in stages(module):
         failure = FirstFailure()
         signal.alarm(SECONDS)
         with contextlib.redirect_stdout(io.StringIO()) as output:
@@ -127,13 +138,13 @@ def try_rule(rule: Rule | None) -> tuple[bool, str]:
     sys.dont_write_bytecode = True
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     if rule is None:
-        failed = first_failure("tests/test_golden.py")
+        failed = first_failure("")
         return not failed, failed
     try:
         sys.meta_path.insert(0, BrokenFinder(rule))
     except LookupError as error:
         return False, f"can't be broken: {error}"
-    noticed = first_failure(f"tests/mm/test_{rule.file}")
+    noticed = first_failure(rule.file.removesuffix(".py"))
     if rule.unobservable:
         return not noticed, noticed or f"nothing, and rightly: {rule.unobservable}"
     return bool(noticed), noticed or "NOTHING"

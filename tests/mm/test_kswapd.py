@@ -303,6 +303,21 @@ def test_a_boost_is_worked_off_without_writing_and_then_taken_off():
     assert zone.watermark_boost == 0
 
 
+def test_a_boost_is_worked_off_at_1_1024_of_the_lists_at_most(monkeypatch):
+    kernel = boot()
+    kernel.read_file("64M")
+    kernel.zones[1].watermark_boost = 512
+    real, priorities = kswapd.vmscan.shrink_node, []
+
+    def shrink(kernel, node, sc):
+        priorities.append(sc.priority)
+        real(kernel, node, sc)
+
+    monkeypatch.setattr(kswapd.vmscan, "shrink_node", shrink)
+    balance_pgdat(kernel, kernel.nodes[0], 0, 2)
+    assert priorities == [12, 11, *[10] * 6]  # 64 pages each
+
+
 def test_what_is_boosted_during_its_run_stays():
     kernel = short()
     zone = kernel.zones[1]
@@ -355,6 +370,18 @@ def test_kcompactd_is_woken_for_the_block_that_kswapd_was_woken_for():
     kernel.sleep(100)
     assert kernel.vm_events["pageoutrun"] == 1
     assert kernel.vm_events["compact_daemon_wake"] == 0  # single pages need no blocks
+
+
+def test_kcompactd_goes_on_where_kswapd_is_content_with_single_pages():
+    kernel = at("holes")
+    node = kernel.nodes[0]
+    for pfn in list(node.pages(INACTIVE_FILE))[::2]:
+        node.folio_del_lru(pfn)  # a driver has it now: reclaim alone makes no block
+    wakeup_kswapd(kernel, kernel.zones[1], KERNEL, 4, 2)
+    kswapd.schedule(kernel)
+    assert not node.kswapd_running
+    assert kernel.vm_events["pageoutrun"] == kernel.vm_events["compact_daemon_wake"] == 1
+    assert kernel.vm_events["pgmigrate_success"] > 0
 
 
 def test_after_a_boost_kcompactd_makes_whole_pageblocks():

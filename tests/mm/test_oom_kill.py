@@ -145,6 +145,15 @@ def test_while_a_victim_still_has_memory_nobody_else_is_killed():
     assert killed(kernel) == ["browser", "other"]
 
 
+def test_a_second_victim_has_to_wait_however_many_points_it_has():
+    kernel = boot(anon="1M")
+    kernel.fork("other", anon="2M", oom_score_adj=900)
+    kernel.task(2).oom_victim = True
+    assert oom(kernel)
+    assert killed(kernel) == ["browser"]
+    assert not kernel.vm_events["oom_kill"]
+
+
 @pytest.mark.parametrize(
     ("setting", "limited", "panics"),
     [(0, False, False), (0, True, False), (1, False, True), (1, True, False), (2, False, True),

@@ -6,9 +6,14 @@ from hypothesis import strategies as st
 
 from kmemkit import Kernel
 from kmemkit import gfp as flags
-from kmemkit.mm import internal
+from kmemkit.mm import internal, vmscan
 from kmemkit.mm.alloc_flags import gfp_pfmemalloc_flags, gfp_to_alloc_flags
-from kmemkit.mm.compaction import COMPACT_RESULTS, COMPACT_SKIPPED, COMPACT_SUCCESS
+from kmemkit.mm.compaction import (
+    COMPACT_RESULTS,
+    COMPACT_SKIPPED,
+    COMPACT_SUCCESS,
+    defer_compaction,
+)
 from kmemkit.mm.errors import Livelock, Panic
 from kmemkit.mm.fallback import move_freepages_block
 from kmemkit.mm.freelist import prepare_alloc_pages
@@ -16,6 +21,7 @@ from kmemkit.mm.mmzone import HIGH, LOW, MIGRATE_HIGHATOMIC, MIN
 from kmemkit.mm.page_alloc import alloc_pages
 from kmemkit.mm.rungs import (
     Road,
+    __alloc_pages_may_oom,
     should_compact_retry,
     should_reclaim_retry,
     throttle_direct_reclaim,
@@ -405,6 +411,16 @@ def test_nobody_is_killed_for_low_zones_and_without_zone_dma_nothing_is_said():
     assert kernel.dmesg() == ""
 
 
+@pytest.mark.parametrize(("moment", "found"), [("roomy", True), ("low", False)])
+def test_the_last_look_before_a_kill_asks_the_high_mark(moment, found):
+    """It is there for what a kill on another CPU gave back, not for the last pages above min."""
+    kernel = at(moment)
+    pfn, progress = __alloc_pages_may_oom(a_road(kernel, "GFP_KERNEL", 0))
+    assert (pfn is not None) is found
+    assert progress
+    assert kernel.vm_events["oom_kill"] == (not found)
+
+
 def test_with_nobody_to_kill_the_machine_panics():
     kernel = boot(anon="")
     squeeze(kernel, part=0.3)
@@ -591,6 +607,45 @@ def test_before_giving_up_the_highatomic_reserve_is_given_back():
     assert zone.pageblock[block] == 0  # the request's type
 
 
+def test_what_reclaim_freed_not_being_enough_one_highatomic_pageblock_is_given_back():
+    """Single pages come back, none of them beside another: the block comes from the reserve."""
+    kernel = at("scattered")
+    zone = kernel.zones[1]
+    kernel.read_file("1M")
+    for block in (zone.end_pfn >> 9) - 10, (zone.end_pfn >> 9) - 12:
+        first = block << 9
+        for pfn in (first, first + 2):  # their neighbours are free: four pages in all
+            kernel.free_pages(pfn)
+        move_freepages_block(zone, first, zone.pageblock[block], MIGRATE_HIGHATOMIC)
+        zone.nr_reserved_highatomic += 512
+    assert ends(kernel, "GFP_KERNEL", 2) == (
+        f"{DOWN} compact_first | kswapd reserves reclaim", "page",
+    )  # fmt: skip
+    assert zone.nr_reserved_highatomic == 512  # the last one stays, as long as there is hope
+
+
+def test_what_reclaim_itself_allocates_comes_from_the_reserves(monkeypatch):
+    """PF_MEMALLOC: no watermark holds, and reclaim is not begun once more from within."""
+    kernel = at("files", recording=False)
+    kernel.nodes[0].kswapd_failures = 16  # it must not free anything first
+    zone = kernel.zones[1]
+    real, nested = vmscan.shrink_node, []
+
+    def shrink(kernel, node, sc):
+        if not nested:
+            assert zone.free_pages < zone.watermark[MIN] // 2
+            nested.append(None)
+            nested[0] = kernel.alloc_pages("GFP_KERNEL")
+            assert not kernel.vm_events["pgscan_direct"]
+        real(kernel, node, sc)
+
+    monkeypatch.setattr(vmscan, "shrink_node", shrink)
+    assert kernel.alloc_pages("GFP_KERNEL") is not None
+    assert kernel.vm_events["pgscan_direct"]
+    assert nested[0] is not None
+    assert not kernel.current.flags & PF_MEMALLOC
+
+
 @pytest.mark.parametrize(
     ("result", "order", "answers", "priorities"),
     [
@@ -644,6 +699,15 @@ def test_this_node_and_one_round_go_without_reclaim():
     assert ends(kernel, gfp, 4) == (f"{DOWN} compact_first null", "NULL")
     assert kernel.why().rungs[-2].outcome == "stop"
     assert ends(kernel, gfp, 3) == (f"{DOWN} compact_first | {MORE} null", "NULL")
+
+
+def test_one_round_of_a_costly_request_is_not_even_begun_where_compaction_is_deferred():
+    kernel = at("scattered")
+    gfp = "GFP_KERNEL|__GFP_NORETRY"
+    assert ends(kernel, gfp, 4) == (f"{DOWN} compact_first | {MORE} null", "NULL")
+    for zone in kernel.zones:
+        defer_compaction(zone, 4)
+    assert ends(kernel, gfp, 4) == (f"{DOWN} compact_first null", "NULL")
 
 
 def test_a_deferred_compaction_is_no_proof_that_a_request_loops_for_ever():

@@ -297,6 +297,13 @@ def test_a_pass_looks_at_a_share_of_the_list(priority, scanned):
     assert sc.nr_scanned == -(-scanned // 64) * 64 == -(-max(8000 >> priority, 1) // 64) * 64
 
 
+def test_in_vain_each_pass_looks_at_twice_as_much_until_all_was_looked_at():
+    """13 passes: 1/4096 to 1/128 of 8192 pages are a batch each, then 128, 256 ... 8192."""
+    kernel = filled(dirty=8192, ram="128M")
+    assert reclaim(kernel, NOFS) == 0
+    assert kernel.vm_events["pgscan_direct"] == 6 * 64 + (2 * 8192 - 128)
+
+
 def test_shrinkers_give_twice_the_share():
     kernel = filled(slab=4096)
     sc = ScanControl(0, 2, 1 << 30, True, True, priority=5)
