@@ -41,10 +41,14 @@ def test_the_rows_are_the_zonelist_and_tell_what_became_of_each(walked):
 
 def test_gauges_are_drawn_where_python_puts_them(walked):
     notebook, view = walked
-    gauge = view.locator(".km-zl-gauge").first
-    frame = gauge.bounding_box()
-    level = gauge.locator(".km-zl-level").bounding_box()
-    share = 100 * level["width"] / frame["width"]
+    # Both widths at once: the rows are made anew when the window's size or theme changes
+    share = view.evaluate("""view => {
+        const gauge = view.querySelector(".km-zl-gauge");
+        const [frame, level] = [gauge, gauge.querySelector(".km-zl-level")].map(
+            (one) => one.getBoundingClientRect().width,
+        );
+        return (100 * level) / frame;
+    }""")
     assert share == pytest.approx(float(python(notebook, "walker.state['rows'][0]['at']")), abs=1)
 
 
