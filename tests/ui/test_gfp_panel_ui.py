@@ -185,3 +185,12 @@ def test_it_fits_a_narrow_window(open_notebook):
     view = notebook.view()
     assert view.evaluate("view => view.scrollWidth <= view.clientWidth")
     notebook.screenshot("gfp-panel-narrow", view)
+
+
+def test_an_answer_in_one_panel_leaves_the_other_alone(open_notebook):
+    notebook = open_notebook([QUIZ, "GfpPanel(predict=True, seed=3)"])
+    radios = [notebook.view(number).get_by_role("radio", name="may sleep") for number in (0, 1)]
+    for radio in radios:
+        radio.first.check()
+    assert all(radio.first.is_checked() for radio in radios)
+    assert notebook.errors == []

@@ -8,7 +8,8 @@ function render({ model, el: root }) {
   const texts = model.get("_texts");
   const words = (key, fields) => say(texts, `context_stack.${key}`, fields);
   const tell = (what, values = {}) => model.send({ do: what, ...values });
-  const number = (render.count = (render.count ?? 0) + 1);
+  // Each view loads this module for itself, so counting would give two views one name
+  const own = crypto.getRandomValues(new Uint32Array(2)).join("-");
 
   const button = (key, onclick) => el("button", { class: "km-button", type: "button", onclick }, words(key));
   const field = (key, control) => el("label", { class: "km-labelled" }, words(key), control);
@@ -185,7 +186,7 @@ function render({ model, el: root }) {
     el(
       "label",
       { class: "km-check" },
-      el("input", { type: "radio", name: `ctx-${key}-${number}`, value, onchange: () => (answers[key] = value) }),
+      el("input", { type: "radio", name: `ctx-${key}-${own}`, value, onchange: () => (answers[key] = value) }),
       label,
     );
   const questionNode = ({ key, ask: asked, options, verdict }, open) =>

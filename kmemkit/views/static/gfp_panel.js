@@ -240,7 +240,7 @@ function render({ model, el: root }) {
         { class: "km-check" },
         el("input", {
           type: "radio",
-          name: `gfp-${key}-${number}`,
+          name: `gfp-${key}-${own}`,
           value,
           onchange: () => (answers[key] = value),
         }),
@@ -261,7 +261,8 @@ function render({ model, el: root }) {
     onchange: () => tell("free_play", { on: freePlay.checked }),
   });
   const freePlayLabel = el("span", {});
-  const number = (render.count = (render.count ?? 0) + 1);
+  // Each view loads this module for itself, so counting would give two views one name
+  const own = crypto.getRandomValues(new Uint32Array(2)).join("-");
 
   const fillQuiz = ({ quiz, asking }) => {
     ask.hidden = !quiz;
