@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
+from kmemkit.slab_snapshot import CacheSnapshot
 from kmemkit.units import MIGRATE_NAMES, PAGE_KB, order_text, size_text
 from kmemkit.why import Event, Reason, Rung, Why
 
@@ -52,6 +53,7 @@ class Kind(IntEnum):
     UNMOVABLE = 8  #: head of an allocated block, by the migratetype its gfp mask asked for
     MOVABLE = 9
     RECLAIMABLE = 10
+    SLAB = 12  #: head of a block that is cut into objects
 
     @property
     def allocated(self) -> bool:
@@ -272,6 +274,10 @@ class Snapshot:
     vmstat: Mapping[str, int] = field(default_factory=dict)
     #: simulated time since boot, in ns
     now: int = 0
+    #: slab caches, oldest first; none until a call needed one
+    caches: tuple[CacheSnapshot, ...] = field(default=(), repr=False)
+    #: what else slabs add to a machine: bytes of memory, free pointers, settings (slab_machine.py)
+    slab: Mapping[str, object] = field(default_factory=dict, repr=False)
 
     @property
     def end_pfn(self) -> int:

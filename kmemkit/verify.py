@@ -15,10 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kmemkit.mm.boot_record import BootRecord, boot_folder, boot_summary, is_summary
-from kmemkit.mm.boots import play_boot
+from kmemkit.mm.boots import BootResult, play_boot
 from kmemkit.mm.ladder import is_ladder, play_ladder
+from kmemkit.mm.misuse import CellResult, play_context_cell
+from kmemkit.mm.misuse_pair import play_pair_cell
+from kmemkit.mm.misuse_single import play_misuse_cell
 from kmemkit.mm.recording import load_recording
 from kmemkit.mm.replay import Mismatch, play_trace
+from kmemkit.mm.slab_boots import is_cache_table, play_boot_caches, play_cache_table
+from kmemkit.mm.slab_replay import is_slab_recording, play_slab
 from kmemkit.strings import text
 
 __all__ = ("Row", "main_verify", "recordings", "verify_path")
@@ -178,19 +183,75 @@ def _play_summary(path: Path, recording: Mapping[str, Any]) -> list[Row]:
 
 
 def _boot_rows(path: Path, boot: BootRecord) -> list[Row]:
-    """Return a row for the boot, and one for each change of settings after it."""
+    """Return a row for the boot, one for each change of settings, and one for its caches."""
+    name = boot.states[0].name
     try:
-        results = play_boot(boot)
+        rows = [_boot_row(path, "boot", one) for one in play_boot(boot)]
     except ValueError as error:
-        name = boot.states[0].name
-        return [Row(str(path), "boot", error=f"{name}: {error}", name=name)]
+        rows = [Row(str(path), "boot", error=f"{name}: {error}", name=name)]
+    if boot.slab_sysfs:
+        try:
+            rows.append(_boot_row(path, "caches", play_boot_caches(boot)))
+        except ValueError as error:
+            rows.append(Row(str(path), "caches", error=f"{name}: {error}", name=name))
+    return rows
+
+
+def _boot_row(path: Path, kind: str, one: BootResult) -> Row:
+    return Row(
+        str(path), kind, one.matched, one.compared, mismatches=_texts(one.mismatches), name=one.name
+    )
+
+
+def _play_slab(path: Path, recording: Mapping[str, Any]) -> list[Row]:
+    result = play_slab(recording)
     return [
         Row(
-            str(path), "boot", one.matched, one.compared, mismatches=_texts(one.mismatches),
-            name=one.name,
+            str(path), "slab", *result.results, *result.snapshots, needs=result.needs,
+            mismatches=_texts(result.mismatches),
         )
-        for one in results
     ]  # fmt: skip
+
+
+def _play_cache_table(path: Path, recording: Mapping[str, Any]) -> list[Row]:
+    return [
+        Row(str(path), "caches", error=str(result), name=name)
+        if isinstance(result, ValueError)
+        else _boot_row(path, "caches", result)
+        for name, result in play_cache_table(recording, path.parent)
+    ]
+
+
+def _is_matrix(recording: Mapping[str, Any]) -> bool:
+    """Whether it is the list of misused kernels' cells (_load() gives it a name)."""
+    return recording.keys() == {"cells"}
+
+
+def _play_matrix(path: Path, recording: Mapping[str, Any]) -> list[Row]:
+    """Return a row for each kernel and kind of misuse."""
+    rows: dict[tuple[str, str], list[tuple[str, CellResult]]] = {}
+    for cell in recording["cells"]:
+        play = CELLS.get(cell["kind"])
+        result = CellResult(1, needs=str(cell["cell"])) if play is None else play(cell)
+        rows.setdefault((cell["kernel"], cell["kind"]), []).append((cell["cell"], result))
+    return [
+        Row(
+            str(path), kind, sum(one.matched for _, one in cells),
+            sum(one.compared for _, one in cells),
+            needs=", ".join(name for name in sorted({one.needs for _, one in cells}) if name),
+            mismatches=tuple(f"{name}: {one}" for name, cell in cells for one in cell.mismatches),
+            name=f"{path.parent.name} {kernel}",
+        )
+        for (kernel, kind), cells in rows.items()
+    ]  # fmt: skip
+
+
+#: How each kind of cell is played.
+CELLS: dict[str, Callable[[Mapping[str, Any]], CellResult]] = {
+    "context": play_context_cell,
+    "misuse": play_misuse_cell,
+    "pair": play_pair_cell,
+}
 
 
 def _texts(mismatches: Sequence[Mismatch]) -> tuple[str, ...]:
@@ -212,10 +273,11 @@ def _needs(what: str) -> Callable[[Path, Mapping[str, Any]], list[Row]]:
 KINDS = (
     _Kind(_is_trace, _play_trace),
     _Kind(is_summary, _play_summary),
-    _Kind(_has("constants", "ops", "results"), _needs("slab")),
+    _Kind(is_slab_recording, _play_slab),
     _Kind(_has("vsnaps", "ops"), _needs("vmalloc")),
     _Kind(is_ladder, _play_ladder),
-    _Kind(_has("columns", "boots"), _needs("slab")),
+    _Kind(_is_matrix, _play_matrix),
+    _Kind(is_cache_table, _play_cache_table),
     _Kind(_has("mode", "setup"), _needs("other allocators")),
 )
 

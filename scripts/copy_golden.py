@@ -1,8 +1,9 @@
 """Copy what the tests need from a folder of recordings into tests/golden.
 
-`python scripts/copy_golden.py RECORDINGS`. The folder has traces/, special/bulk/, boots/, ladder/
-and misuse/, each as docs/recordings.md describes, and kernel logs in logs/ and ladder/. Run it when
-recordings are added; its output is committed, and is the same byte for byte however often it runs.
+`python scripts/copy_golden.py RECORDINGS`. The folder has traces/, special/bulk/, boots/, slab/,
+ladder/ and misuse/, each as docs/recordings.md describes, and kernel logs in logs/ and ladder/. Run
+it when recordings are added; its output is committed, and is the same byte for byte however often
+it runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 PLAIN_BOOT = re.compile(r"m\d+-c\d+|numa-(1g\+1g|2g\+2g|memoryless|off).*")
 #: Boots whose files are copied as they are, to be read as a folder.
 FOLDERS = ("i386-61pae-m1024", "numa-2g+2g-c2")
+#: Boots whose /proc/slabinfo is copied: one of each list of caches.
+SLABINFO_BOOTS = ("m256-c1", "slab-debug-F", "slab-nomerge-1g-c4", "slub-debug-FZPU")
 #: Lines of a boot's log that say how memory was handed out.
 LOG_LINES = (
     r"Memory: |Freeing .* memory|RAMDISK|Fallback order|CPUs: +#|deferred pages|Unknown kernel"
@@ -182,6 +185,29 @@ def copy_misuse(recordings: Path) -> None:
     write_json(GOLDEN / "misuse_pages.json", rows)
 
 
+def copy_slab(recordings: Path) -> None:
+    """Copy every recording of slabs, compressed, and the caches of every boot."""
+    shutil.rmtree(GOLDEN / "slab", ignore_errors=True)
+    for path in sorted((recordings / "slab").glob("*.json")):
+        recording = json.loads(path.read_text(encoding="utf-8"))
+        write_json(GOLDEN / "slab" / f"{path.stem}.json.gz", recording)
+    summary = json.loads((recordings / "boots" / "SUMMARY.json").read_text(encoding="utf-8"))
+    caches = {}
+    for path in sorted((recordings / "boots").glob("*/slab_sysfs.tsv")):
+        boot, name = summary[path.parent.name], path.parent.name
+        cpus = re.search(r"-smp (\d+)", boot["qemu_args"])
+        assert cpus is not None
+        caches[name] = {
+            "nodes": 1 + max(zone["node"] for zone in boot["zones"]),
+            "cpus": int(cpus[1]),
+            "cmdline": boot["cmdline"].strip(),
+            "slab_sysfs": path.read_text(encoding="utf-8"),
+        }
+        if name in SLABINFO_BOOTS:
+            caches[name]["slabinfo"] = (path.parent / "slabinfo").read_text(encoding="utf-8")
+    write_json(GOLDEN / "caches.json.gz", caches)
+
+
 def copy_logs(recordings: Path) -> None:
     """Copy the kernel logs that hold a report about memory, by name, whole."""
     paths = [*(recordings / "logs").glob("*.txt"), *(recordings / "ladder").glob("*.dmesg")]
@@ -199,6 +225,7 @@ def main() -> None:
     copy_boots(recordings)
     copy_ladder(recordings)
     copy_misuse(recordings)
+    copy_slab(recordings)
     copy_logs(recordings)
 
 

@@ -19,16 +19,28 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "kmemkit"
 
 GROUND = {"strings", "gfp"}
-READERS = GROUND | {"snapshot", "units", "why"}
+READERS = GROUND | {
+    "overflow",
+    "size_classes",
+    "slab_memory",
+    "slab_snapshot",
+    "snapshot",
+    "units",
+    "why",
+}
 EVERYTHING = READERS | {"mm", "reports", "guide", "views", "lessons", "verify", "lab"}
 
 #: part of kmemkit -> the other parts that it may import
 MAY_IMPORT = {
     "strings": set(),
     "gfp": {"strings"},
+    "overflow": set(),
+    "size_classes": set(),
     "units": {"strings"},
     "why": {"strings", "units"},
-    "snapshot": GROUND | {"units", "why"},
+    "slab_memory": GROUND | {"slab_snapshot", "snapshot"},
+    "slab_snapshot": set(),
+    "snapshot": GROUND | {"slab_snapshot", "units", "why"},
     "mm": READERS,
     "reports": READERS,
     "guide": READERS,
@@ -134,8 +146,9 @@ def test_loads_none_of_the_heavy_packages(statement):
 
 
 VIEWS = (
-    "BuddyLab", "Compaction", "ContextStack", "FreeAreas", "GfpPanel", "PageMap", "ReclaimLadder",
-    "Stepper", "Watermarks", "ZonelistWalker",
+    "BuddyLab", "Compaction", "ContextStack", "FreeAreas", "GfpPanel", "LeakGym", "OverflowCalculator",
+    "PageMap", "ReclaimLadder",
+    "SizeClasses", "SlabMap", "Stepper", "Watermarks", "ZonelistWalker",
 )  # fmt: skip
 
 

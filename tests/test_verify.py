@@ -18,6 +18,7 @@ TRACES = Path(__file__).parent / "golden" / "traces"
 SPLIT = TRACES / "fix01_split.json.gz"
 BOOTS = load_recording(TRACES.parent / "recorded_boots.json.gz")
 FILES = load_recording(TRACES.parent / "boot_folders.json.gz")
+CACHES = load_recording(TRACES.parent / "caches.json.gz")
 
 
 @pytest.fixture
@@ -90,17 +91,15 @@ def test_what_is_not_simulated_is_named_and_counts_as_not_matched(
     with_cma["start"]["0/DMA"]["blocks"] = "UCMMMMMM"
     unknown_op = copy.deepcopy(split)
     unknown_op["ops"][3] = ["vmalloc", 1, 8192]
-    slab = {"name": "s", "constants": {}, "ops": [["ca", 1]], "results": [None]}
     rows = {
         name: verify_file(write(tmp_path / f"{name}.json", recording))
         for name, recording in {
-            "cma": with_cma, "op": unknown_op, "slab": slab,
+            "cma": with_cma, "op": unknown_op,
         }.items()
     }  # fmt: skip
     assert {name: row.needs for name, row in rows.items()} == {
         "cma": "CMA",
         "op": "operation 'vmalloc'",
-        "slab": "slab",
     }
     assert not any(row.ok for row in rows.values())
     assert rows["op"].results_matched == 1 and rows["op"].results_compared == 2
@@ -254,6 +253,29 @@ def test_what_is_wrong_with_a_boot_is_said_in_its_row(folder: Path, tmp_path: Pa
     assert "broken: zone 0/DMA: managed='many' is no count of pages" in broken.error
 
 
-def test_other_kinds_in_a_folder_of_boots(folder: Path) -> None:
-    slab = {"columns": ["name"], "boots": {"m256-c1": [["kmalloc-8"]]}}
-    assert verify_file(write(folder / "SLAB.json", slab)).needs == "slab"
+def test_caches_of_boots(folder: Path) -> None:
+    name = "numa-2g+2g-c2"
+    caches = CACHES[name]
+    (folder / name / "slab_sysfs.tsv").write_text(caches["slab_sysfs"], encoding="utf-8")
+    rows = verify_path(folder / name)
+    assert [(row.kind, row.ok) for row in rows] == [("boot", True), ("caches", True)]
+    (folder / name / "slab_sysfs.tsv").write_text("cache\n", encoding="utf-8")
+    boot, bad = verify_path(folder / name)
+    assert boot.ok and "no table of caches" in bad.error
+    table = {"columns": ["object_size"], "boots": {name: {"TCP": [2368]}, "other": {}}}
+    first, second = verify_path(write(folder / "SLAB.json", table))
+    assert (first.kind, first.name, first.results_matched, first.results_compared) == (
+        "caches", name, 1, 2,  # the others are missing
+    )  # fmt: skip
+    assert "other: no folder" in second.error
+
+
+def test_slabs() -> None:
+    row = verify_file(SPLIT.parent.parent / "slab" / "slab03_partial_lists.json.gz")
+    assert row.ok and row.kind == "slab"
+    assert (row.results_compared, row.snapshots_compared) == (1005, 652)
+
+
+def test_a_slab_recording_that_is_none(tmp_path: Path) -> None:
+    slab = {"guest": "64M, 1 CPU", "constants": {}, "ops": [["ca", 1]], "results": [None]}
+    assert "is not a line of text" in verify_file(write(tmp_path / "slab.json", slab)).error

@@ -19,6 +19,7 @@ __all__ = ("BootRecord", "State", "ZoneRecord", "boot_folder", "boot_summary", "
 
 MARKS = ("min", "low", "high", "promo")
 MOST_BYTES = 16 << 20
+_TEXTS = ("cmdline", "qemu_args", "dmesg", "iomem", "slab_sysfs", "slabinfo")
 MOST_PAGES = 1 << 40
 MOST_ZONES, MOST_CPUS, MOST_STEPS = 512, 8192, 1000
 
@@ -72,6 +73,8 @@ class BootRecord:
     qemu_args: str
     dmesg: str
     iomem: str
+    slab_sysfs: str = ""  #: /sys/kernel/slab as a table: a row a directory, a column an attribute
+    slabinfo: str = ""
 
     @property
     def cpus(self) -> int:
@@ -95,8 +98,9 @@ def boot_folder(folder: Path) -> BootRecord:
     )
     raw = _folder_state(folder)
     raw["steps"] = [{**_folder_state(step), "set": _text(step / "set")} for step in steps]
-    for name in ("cmdline", "qemu_args", "uname", "dmesg", "iomem"):
-        raw[name] = _text(folder / name) if (folder / name).is_file() else ""
+    for name in ("cmdline", "qemu_args", "uname", "dmesg", "iomem", "slab_sysfs.tsv", "slabinfo"):
+        key = name.removesuffix(".tsv")
+        raw[key] = _text(folder / name) if (folder / name).is_file() else ""
     try:
         return _boot(folder.name, raw)
     except ValueError as error:
@@ -198,7 +202,7 @@ def _boot(name: str, raw: Mapping[str, Any]) -> BootRecord:
         release = re.search(r"\b(\d{1,3})\.(\d{1,3})\.", str(raw.get("uname") or ""))
         boot = BootRecord(
             tuple(states), arch, (int(release[1]), int(release[2])) if release else (6, 12),
-            *(str(raw.get(key) or "") for key in ("cmdline", "qemu_args", "dmesg", "iomem")),
+            *(str(raw.get(key) or "") for key in _TEXTS),
         )  # fmt: skip
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"not a boot as docs/recordings.md says: {error!r}") from None

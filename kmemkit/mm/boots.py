@@ -25,7 +25,7 @@ from kmemkit.mm.replay import Mismatch
 from kmemkit.mm.sysctl import KNOBS, Sysctl
 from kmemkit.mm.wmark_setup import set_up_marks
 
-__all__ = ("BootResult", "RecordedMachine", "play_boot")
+__all__ = ("BootResult", "Comparison", "RecordedMachine", "play_boot")
 
 #: Since 6.7 a list's `high` moves between two limits; before, it was the lower of them.
 PCP_HIGH_TUNES_ITSELF = (6, 7)
@@ -101,7 +101,7 @@ class RecordedMachine(Sysctl):
 
 
 @dataclass(slots=True)
-class _Comparison:
+class Comparison:
     """Values compared one by one."""
 
     matched: int = 0
@@ -132,7 +132,7 @@ def play_boot(boot: BootRecord) -> list[BootResult]:
     _compare_layout(boot, found)
     results = [found.result(before.name)]
     for step in boot.states[1:]:
-        found = _Comparison()
+        found = Comparison()
         machine.note_limits(anew=True)
         machine.settle(step)
         machine.sysctl("vm.lowmem_reserve_ratio")  # sys_vm was read, with this effect
@@ -148,7 +148,7 @@ def play_boot(boot: BootRecord) -> list[BootResult]:
 # -- what boot computed ---------------------------------------------------------------------------
 
 
-def _play_marks(machine: RecordedMachine, boot: BootRecord) -> _Comparison:
+def _play_marks(machine: RecordedMachine, boot: BootRecord) -> Comparison:
     """Set the marks as boot did, and compare; the explanation that fits best counts.
 
     Leaves the machine as that explanation has it.
@@ -156,7 +156,7 @@ def _play_marks(machine: RecordedMachine, boot: BootRecord) -> _Comparison:
     state = boot.states[0]
     dmesg = Dmesg(boot)
     exact = dmesg.earlier_managed(state.zones)
-    best: tuple[_Comparison, list[int], list[tuple[str, str | None]]] | None = None
+    best: tuple[Comparison, list[int], list[tuple[str, str | None]]] | None = None
     for later in _writes(machine, state):
         for managed in [exact] if exact else _guesses(boot, dmesg):
             found = _boot_and_compare(machine, boot, managed, later)
@@ -179,9 +179,9 @@ def _boot_and_compare(
     boot: BootRecord,
     managed: list[int],
     later: list[tuple[str, str | None]],
-) -> _Comparison:
+) -> Comparison:
     """Boot with so many managed pages; then, with all of them, do what user space did later."""
-    found, state = _Comparison(), boot.states[0]
+    found, state = Comparison(), boot.states[0]
     machine.boot(managed)
     machine.settle(state)
     for name, value in later:
@@ -255,7 +255,7 @@ def _words(setting: object) -> list[str]:
 
 
 def _compare_state(
-    machine: RecordedMachine, boot: BootRecord, state: State, before: State | None, to: _Comparison
+    machine: RecordedMachine, boot: BootRecord, state: State, before: State | None, to: Comparison
 ) -> None:
     """Compare settings, marks, reserves and list limits of every zone."""
     for name in KNOBS:
@@ -293,7 +293,7 @@ def _possible_high(
 # -- the machine itself ---------------------------------------------------------------------------
 
 
-def _compare_layout(boot: BootRecord, to: _Comparison) -> None:
+def _compare_layout(boot: BootRecord, to: Comparison) -> None:
     """Boot the same hardware with the same command line, and compare its zones and zonelists."""
     hardware = recorded_hardware(boot)
     if hardware is None:

@@ -10,11 +10,27 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-__all__ = ("NOT_MODELLED", "SUPPORTED", "parse_cmdline", "parse_percent", "parse_size")
+from kmemkit.mm.slab import (
+    SLAB_CONSISTENCY_CHECKS,
+    SLAB_POISON,
+    SLAB_RED_ZONE,
+    SLAB_STORE_USER,
+    SLAB_TRACE,
+)
+
+__all__ = (
+    "NOT_MODELLED",
+    "SUPPORTED",
+    "parse_cmdline",
+    "parse_percent",
+    "parse_size",
+    "parse_slab_debug",
+)
 
 #: Parameters the simulator obeys: the values it accepts, or the kind of value.
 SUPPORTED: dict[str, tuple[str, ...] | str] = {
     "crashkernel": "size",
+    "debug_pagealloc": ("0", "1", "off", "on"),
     "highmem": "size",
     "hugepages": "count",
     "init_on_alloc": ("0", "1"),
@@ -27,6 +43,11 @@ SUPPORTED: dict[str, tuple[str, ...] | str] = {
     "movablecore": "size or percentage",
     "numa": "off or fake=N",
     "page_alloc.shuffle": ("0", "1", "Y", "N", "y", "n"),
+    "slab_debug": "slab_debug letters",
+    "slab_max_order": "count",
+    "slab_min_objects": "count",
+    "slab_min_order": "count",
+    "slab_nomerge": "nothing",
     "transparent_hugepage": ("always", "madvise", "never"),
     "vmalloc": "size",
 }
@@ -49,12 +70,22 @@ _HARMLESS = frozenset(
         "norandmaps", "notsc", "nox2apic", "numa_balancing", "numa_zonelist_order", "oops",
         "panic", "panic_on_warn", "pci", "preempt", "pti", "quiet", "rcupdate", "rdinit",
         "reboot", "resume", "ro", "root", "rootdelay", "rootflags", "rootfstype",
-        "rootwait", "rw", "security", "selinux", "slab_debug", "slab_max_order",
-        "slab_merge", "slab_min_objects", "slab_min_order", "slab_nomerge", "slub_debug",
-        "slub_max_order", "slub_merge", "slub_min_objects", "slub_min_order",
-        "slub_nomerge", "splash", "swapaccount", "swiotlb", "thp_anon", "tsc", "watchdog",
+        "rootwait", "rw", "security", "selinux", "slab_merge",
+        "slub_merge", "splash", "swapaccount", "swiotlb", "thp_anon", "tsc", "watchdog",
     )
 )  # fmt: skip
+
+#: slab_debug= letter -> flags of the caches it is for.
+SLAB_DEBUG_LETTERS = {
+    "F": SLAB_CONSISTENCY_CHECKS,
+    "Z": SLAB_RED_ZONE,
+    "P": SLAB_POISON,
+    "U": SLAB_STORE_USER,
+    "T": SLAB_TRACE,
+    "A": 0,
+    "O": 0,
+    "-": 0,
+}
 
 _SUFFIX = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _MOST = 1 << 46  # 64 TiB, what x86-64 with four page-table levels can hold
@@ -95,6 +126,29 @@ def parse_percent(value: str, whole: int) -> int:
     return whole * 100 * int(percent[1]) // 10000 if percent else parse_size(value) >> 12
 
 
+def parse_slab_debug(value: str) -> tuple[tuple[int, tuple[str, ...]], ...]:
+    """Return (debug flags, names of caches or none for all) for each part of slab_debug=.
+
+    Letters F, Z, P, U, T, A; "-" is none; no letters are FZPU. Parts are separated by ";", names
+    by ",", and may end with "*". O is left to the caller, and A (failslab) changes no layout.
+
+    Raises:
+        ValueError: a letter that means nothing.
+    """
+    parts = []
+    for part in value.split(";"):
+        letters, _, names = part.partition(",")
+        bits = 0
+        for letter in letters.upper() or "FZPU":
+            if letter not in SLAB_DEBUG_LETTERS:
+                raise ValueError(f"slab_debug={value!r}: no debugging is called {letter!r}")
+            bits |= SLAB_DEBUG_LETTERS[letter]
+        if not letters.strip("oO"):
+            bits = sum(SLAB_DEBUG_LETTERS[letter] for letter in "FZPU")
+        parts.append((bits, tuple(filter(None, names.split(",")))))
+    return tuple(parts)
+
+
 def parse_cmdline(cmdline: str, arch: str = "x86_64") -> tuple[dict[str, str], list[str]]:
     """Return (parameters the simulator obeys, parameters Linux does not know) of a command line.
 
@@ -110,6 +164,8 @@ def parse_cmdline(cmdline: str, arch: str = "x86_64") -> tuple[dict[str, str], l
     unknown: list[str] = []
     for word in cmdline.split():
         name, _, value = word.partition("=")
+        if name.startswith("slub_"):  # the old spelling, still taken
+            name = "slab_" + name.removeprefix("slub_")
         if name in NOT_MODELLED:
             raise ValueError(
                 f"cmdline: {word!r} changes the memory layout in a way that is not simulated; "
@@ -137,6 +193,7 @@ def _check(word: str, name: str, value: str) -> None:
         "size or percentage": lambda: value != "mirror" and parse_percent(value, 100) <= _MOST,
         "count": lambda: re.fullmatch(r"\d{1,9}", value, re.ASCII) is not None,
         "nothing": lambda: not value,
+        "slab_debug letters": lambda: parse_slab_debug(value) is not None,
         "off or fake=N": lambda: value == "off" or _fake_nodes(value) > 0,
     }
     try:

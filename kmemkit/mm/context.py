@@ -29,6 +29,7 @@ __all__ = (
 #: What one of each frame adds to preempt_count.
 FRAMES = {
     "hardirq": 0x10000, "softirq": 0x100, "spinlock": 1, "preempt_off": 1, "irqs_off": 0, "rcu": 0,
+    "mutex": 0, "reclaim": 0,
 }  # fmt: skip
 _INTERRUPTS = ("hardirq", "softirq")
 #: Frames that switch interrupts off; each keeps what they were before.
@@ -112,6 +113,12 @@ class Context:
         names = {"spinlock": "lock", "rcu": "rcu_read_lock"}
         held = zip(self.frames, self.details, strict=True)
         return tuple(str(name or names[frame]) for frame, name in held if frame in names)
+
+    @property
+    def sleeping_locks(self) -> tuple[str, ...]:
+        """The mutexes held, and fs_reclaim inside of a shrinker, oldest first."""
+        held = zip(self.frames, self.details, strict=True)
+        return tuple(str(name) for frame, name in held if frame in ("mutex", "reclaim"))
 
     # -- in and out -------------------------------------------------------------------------------
 

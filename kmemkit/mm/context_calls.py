@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kmemkit.mm import debug
+from kmemkit.mm import debug, lockdep
 from kmemkit.mm.machine import Machine
 from kmemkit.mm.sched import PF_MEMALLOC
 
@@ -112,6 +112,33 @@ class ContextCalls(Machine):
             RuntimeError: there is none here.
         """
         self._leave("rcu", "rcu_read_unlock()")
+
+    def mutex_lock(self, name: str) -> Section:
+        """Take a mutex: the caller may sleep with it in hand. Close with mutex_unlock().
+
+        lockdep, in the debug kernel, remembers which locks were held.
+        """
+        lockdep.lock_acquire(self, name)
+        return self._enter("mutex", f"mutex_lock({_lock(name)})", self.mutex_unlock, name)
+
+    def mutex_unlock(self) -> None:
+        """Release the innermost mutex (same name in Linux).
+
+        Raises:
+            RuntimeError: none is held here.
+        """
+        self._leave("mutex", "mutex_unlock()")
+
+    def fs_reclaim_acquire(self) -> Section:
+        """Go where shrinkers run: into reclaim. Close with fs_reclaim_release()."""
+        lockdep.lock_acquire(self, lockdep.FS_RECLAIM)
+        return self._enter(
+            "reclaim", "fs_reclaim_acquire()", self.fs_reclaim_release, lockdep.FS_RECLAIM
+        )
+
+    def fs_reclaim_release(self) -> None:
+        """Leave what fs_reclaim_acquire() entered (same name in Linux)."""
+        self._leave("reclaim", "fs_reclaim_release()")
 
     # -- interrupts -------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from kmemkit import gfp as flags
 from kmemkit.mm.context import current_gfp_context
 from kmemkit.mm.dump_stack import dump_stack
 from kmemkit.mm.errors import Panic
+from kmemkit.mm.lockdep import FS_RECLAIM, LOCKDEP_OFF, lock_acquire
 from kmemkit.mm.ratelimit import HZ, NS_PER_TICK
 from kmemkit.mm.sched import PF_MEMALLOC
 
@@ -25,8 +26,6 @@ __all__ = ("interrupts_enabled_in_irq_work", "might_alloc", "might_sleep", "note
 
 #: Where might_alloc() stands in Linux 6.12.
 MIGHT_ALLOC = "include/linux/sched/mm.h:321"
-#: What `Machine._warned` holds once lockdep has found something: then it is off until reboot.
-LOCKDEP_OFF = "lockdep"
 
 
 def might_alloc(kernel: Machine, gfp: int) -> None:
@@ -97,6 +96,8 @@ def _fs_reclaim_acquire(kernel: Machine, gfp: int) -> None:
     if not gfp & flags.__GFP_FS or task.flags & PF_MEMALLOC or LOCKDEP_OFF in kernel._warned:
         return
     if not context.in_interrupt:
+        if context.sleeping_locks:
+            lock_acquire(kernel, FS_RECLAIM)
         return
     kernel._warned.add(LOCKDEP_OFF)
     hard, soft = int(context.in_hardirq), int(context.in_serving_softirq)

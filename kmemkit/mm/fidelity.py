@@ -230,6 +230,60 @@ LEDGER = (
         "kmemkit.mm.cmdline.NOT_MODELLED",
     ),
     Difference(
+        "slabs of a booted system",
+        "By the time a driver runs, some 180 caches hold thousands of objects, and the free lists "
+        "of the common ones are well mixed.",
+        "The caches of a booted Debian are there, with their layouts and merged names, but empty: "
+        "the first request makes the first slab. Their structs take no memory.",
+        "A map shows the learner's objects and nobody else's.",
+        "08, 09, 11",
+        "kmemkit.mm.slab_common.kmem_cache_init",
+    ),
+    Difference(
+        "random numbers of slabs",
+        "Each boot draws the order of a cache's objects and the number its free pointers are mixed "
+        "with.",
+        "They come from the machine's seed, and so does where a new slab begins in that order.",
+        "The same run gives the same text everywhere.",
+        "08",
+        "kmemkit.mm.slab_machine.SlabMachine.get_random_u32_below",
+    ),
+    Difference(
+        "RCU grace periods of slabs",
+        "A slab of a SLAB_TYPESAFE_BY_RCU cache goes back after a grace period.",
+        "It goes back at once.",
+        "Nobody reads without a lock here; what the flag promises is shown by its layout.",
+        "08",
+        "kmemkit.mm.slub_pages.discard_slab",
+    ),
+    Difference(
+        "what memory holds",
+        "Memory is never empty: a page nobody cleared holds what its last owner left.",
+        "A page that nobody wrote to through the kernel's own calls reads as zeroes, and the bytes "
+        "of a slab that went back are forgotten.",
+        "Megabytes nobody looks at would have to be kept.",
+        "08, 11",
+        "kmemkit.mm.memory.Memory",
+    ),
+    Difference(
+        "reports of slabs",
+        "Tracks and warnings have back traces; a report names modules, registers and code bytes.",
+        "A track names the caller, warnings the functions of the allocator. Everything else of a "
+        "report has the kernel's wording, spaces included.",
+        "There is no machine code to come from.",
+        "08, 11",
+        "kmemkit.mm.slub_report.object_err",
+    ),
+    Difference(
+        "vmalloc's own memory",
+        "Page tables and the descriptors of ranges take memory, and freed ranges wait in pools of "
+        "each CPU's.",
+        "Page tables take none, so mapping never fails; one list of freed ranges serves all CPUs.",
+        "The rules a request feels are kept: first fit, guard page, page by page, lazy purge.",
+        "11",
+        "kmemkit.mm.vmap_area.VmallocSpace",
+    ),
+    Difference(
         "small worlds",
         "A machine of less than 80 MiB does not boot; below 10 MiB of free memory migratetypes are "
         "switched off.",

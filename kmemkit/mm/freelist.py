@@ -34,10 +34,12 @@ from kmemkit.mm.mmzone import (
     MIGRATE_UNMOVABLE,
     ZONE_BELOW_HIGH,
     ZONE_BOOSTED_WATERMARK,
+    ZONE_TORN_LISTS,
     Zone,
     pcp_allowed_order,
 )
 from kmemkit.mm.page_check import check_new_pages
+from kmemkit.mm.page_links import check_links
 from kmemkit.mm.pcp import __rmqueue_pcplist, rmqueue_pcplist
 from kmemkit.mm.watermark import explain_watermark, zone_watermark_fast
 
@@ -231,6 +233,8 @@ def rmqueue(
         pfn = rmqueue_buddy(zone, order, migratetype, alloc_flags)
         while pfn is not None and suspicious and not check_new_pages(kernel, zone, pfn, order):
             pfn = rmqueue_buddy(zone, order, migratetype, alloc_flags)
+    if zone.flags & ZONE_TORN_LISTS:
+        check_links(kernel, zone)
     if pfn is not None:
         zone.page[pfn] = ALLOCATED + (migratetype << 4 if typed else 0) | order
     if alloc_flags & ALLOC_KSWAPD and zone.flags & ZONE_BOOSTED_WATERMARK:

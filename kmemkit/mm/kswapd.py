@@ -100,6 +100,8 @@ def tick(kernel: Machine) -> None:
             kswapd(kernel, node)
         if node.kcompactd_order and kernel.now >= node.kcompactd_due:
             kcompactd(kernel, node)
+    if kernel.now >= kernel.krc_due:
+        kernel.kfree_rcu_work()
     _set_due(kernel)
 
 
@@ -128,7 +130,7 @@ def next_due(kernel: Machine) -> int:
     """Return when a thread that is awake gets a CPU at the latest."""
     due = [node.kswapd_due for node in kernel.nodes if node.kswapd_running]
     due += [node.kcompactd_due for node in kernel.nodes if node.kcompactd_order]
-    return min(due, default=NEVER)
+    return min(due, default=NEVER) if kernel.krc_due == NEVER else min([*due, kernel.krc_due])
 
 
 def kswapd(kernel: Machine, node: Pglist) -> None:

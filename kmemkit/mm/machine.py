@@ -17,8 +17,10 @@ from kmemkit import gfp as flags
 from kmemkit import strings
 from kmemkit.mm.context import Context
 from kmemkit.mm.errors import Livelock, Oops, Panic
+from kmemkit.mm.fault_inject import Faults
 from kmemkit.mm.freelist import AllocContext
 from kmemkit.mm.history import History
+from kmemkit.mm.kmemleak import Kmemleak
 from kmemkit.mm.kswapd import NEVER, next_due
 from kmemkit.mm.mmzone import MemMap, Vm, Zone
 from kmemkit.mm.numa import Topology
@@ -33,6 +35,8 @@ __all__ = ("Machine",)
 
 T = TypeVar("T")
 
+#: Where a warning stands in the file, as far as it is known.
+WARN_LINES = {"__alloc_pages_noprof": ":4832"}
 #: A page's owner is a number in one byte.
 OWNERS_MAX = 256
 
@@ -81,6 +85,8 @@ class Machine:
         self.now = 0
         #: when a thread that is awake gets a CPU at the latest
         self.due = NEVER
+        #: when what waits for RCU readers is freed, in ns
+        self.krc_due = NEVER
         #: the OOM killer ended a task on behalf of the last request that called it
         self.oom_killed = False
         #: the event counters of /proc/vmstat that have moved
@@ -91,6 +97,11 @@ class Machine:
         self.unreclaimable_slabs: dict[str, tuple[int, int]] = {}
         self.total_swap_pages = self.nr_swap_pages = 0
         self.ratelimits: dict[str, RatelimitState] = {}
+        #: what is made to fail; and live allocations, if they are remembered
+        self.faults = Faults()
+        self.leaks: Kmemleak | None = None
+        #: whether either of them wants to hear of allocations
+        self.watched = False
 
     def _adopt(self, mem_map: MemMap, zones: list[Zone]) -> None:
         """Take over columns and zones, and build what follows from them."""
@@ -149,6 +160,7 @@ class Machine:
             "debug_kernel": self.debug_kernel,
             "cmdline": self.cmdline,
             "compound": frozenset(self.mem_map.compound),
+            "torn": dict(self.mem_map.torn),
             "dmesg": tuple(self._dmesg),
             "warned": frozenset(self._warned),
             "node_page_state": dict(self.node_page_state),
@@ -156,6 +168,7 @@ class Machine:
             "swap_pages": (self.total_swap_pages, self.nr_swap_pages),
             "ratelimits": {func: state.freeze() for func, state in self.ratelimits.items()},
         }
+        settings.update(self._settings())
         return Snapshot(
             release=self.release,
             zones=tuple(zone.freeze() for zone in self.zones),
@@ -172,7 +185,16 @@ class Machine:
             context=tuple(self.context.frames),
             vmstat=dict(self.vm_events),
             now=self.now,
+            **self._slab_state(),
         )
+
+    def _settings(self) -> dict[str, object]:
+        """Return what the parts of Kernel add to a snapshot's settings."""
+        return {}
+
+    def _slab_state(self) -> dict[str, Any]:
+        """Return the fields of a snapshot that are about slabs (SlabMachine)."""
+        return {}
 
     @classmethod
     def from_snapshot(cls, snapshot: Snapshot) -> Self:
@@ -202,6 +224,7 @@ class Machine:
         mem_map.owner[:] = snapshot.owners
         mem_map.refcount = dict(snapshot.refcounts)
         mem_map.compound = set(settings.get("compound", ()))
+        mem_map.torn = dict(settings.get("torn", {}))
         for zone in snapshot.zones:
             first = zone.start_pfn >> zone.pageblock_order
             mem_map.pageblock[first : first + len(zone.pageblocks)] = zone.pageblocks
@@ -398,8 +421,15 @@ class Machine:
             raise ValueError(f"cpu={cpu}: this machine has CPUs 0 to {self.nr_cpus - 1}")
         self._cpu = cpu
         self._contexts.clear()  # the node to start from may be another one
+        self._cpu_changed()
         for zone in self.zones:
             zone.pcp = zone.pcps[min(cpu, len(zone.pcps) - 1)]
+
+    def _cpu_changed(self) -> None:
+        """Let the caches follow to another CPU (SlabMachine)."""
+
+    def kfree_rcu_work(self) -> None:
+        """Free what waited for RCU readers (RcuCalls)."""
 
     def page_zone(self, pfn: int) -> Zone:
         """Return the zone of a page (same name in Linux)."""
@@ -454,6 +484,7 @@ class Machine:
         if function + which not in self._warned:
             self._warned.add(function + which)
             where = f"CPU: {self.cpu} PID: {self.current.pid} at mm/page_alloc.c"
+            where += WARN_LINES.get(function, "")
             self.printk(f"WARNING: {where} {function}")
 
     def dmesg(self) -> str:

@@ -1,4 +1,4 @@
-"""Playing recorded misuse of the page allocator: one cell is one wrong call on one kernel.
+"""Playing recorded misuse of the allocators: one cell is one wrong call on one kernel.
 
 `kmemkit verify` may use this. A cell names the kernel, the function that was called and the context
 it was called in; what Linux said first, and who survived it, is compared.
@@ -22,9 +22,10 @@ from kmemkit.mm.sched import Task
 
 __all__ = ("CellResult", "play_context_cell", "report_details")
 
-Call = Callable[[Kernel], None]
+#: Makes ready on a kernel what a cell needs, and returns the call that is made in its context.
+Call = Callable[[Kernel], Callable[[], object]]
 
-#: The recorded kernels, as arguments of Kernel; their other options do not concern pages.
+#: The recorded kernels, as arguments of Kernel; their other options do not concern contexts.
 KERNELS: dict[str, dict[str, Any]] = {
     "plain": {},
     "noinit": {"cmdline": "init_on_alloc=0"},
@@ -142,11 +143,12 @@ def _become(kernel: Kernel, pid: int, comm: str) -> None:
 
 def _survived(kernel: Kernel, call: Call, sections: Callable[[Kernel], Sequence[Section]]) -> str:
     """Make the call in its context; return who came out of it, in a recording's words."""
+    run = call(kernel)
     try:
         with ExitStack() as stack:
             for section in sections(kernel):
                 stack.enter_context(section)
-            call(kernel)
+            run()
     except Panic:
         return "panic"
     except Livelock:
@@ -172,16 +174,33 @@ CONTEXTS: dict[str, Callable[[Kernel], Sequence[Section]]] = {
 
 
 def _call_of(function: str) -> Call | None:
-    """Return what a cell's function does; None if it is not about pages."""
-    if function == "might_sleep":
-        return lambda kernel: kernel.might_sleep("misuse.c:261")
-    for name, action in (("get_free_page_", _one), ("exhaust_", _exhaust), ("oom_", _until_killed)):
+    """Return what a cell's function does; None if nothing of the kind is simulated."""
+    for name, action in PREFIXES:
         if function.startswith(name):
             mask = flags.as_mask(
                 MASKS.get(function.removeprefix(name), function.removeprefix(name))
             )
-            return partial(action, mask)
-    return None
+            return lambda kernel: partial(action, mask, kernel)
+    return CALLS.get(function)
+
+
+#: Size of the block in cells of vmalloc(), and of one that is none of kmalloc()'s.
+THREE_PAGES, EIGHT_MIB = 3 << 12, 8 << 20
+CALLS: dict[str, Call] = {
+    "might_sleep": lambda kernel: partial(kernel.might_sleep, "misuse.c:261"),
+    "vmalloc": lambda kernel: partial(kernel.vmalloc, THREE_PAGES),
+    "vmalloc_GFP_ATOMIC": lambda kernel: partial(kernel.vmalloc_gfp, THREE_PAGES, "GFP_ATOMIC"),
+    "kvmalloc8m": lambda kernel: partial(kernel.kvmalloc, EIGHT_MIB, "GFP_KERNEL"),
+    "vfree": lambda kernel: partial(kernel.vfree, kernel.vmalloc(THREE_PAGES)),
+    "kvfree_vmalloced": lambda kernel: partial(kernel.kvfree, kernel.vmalloc(THREE_PAGES)),
+    "kfree": lambda kernel: partial(kernel.kfree, kernel.kmalloc(64, "GFP_KERNEL")),
+    "kmem_cache_create": lambda kernel: partial(kernel.kmem_cache_create, "mu_context", 40),
+    "kvfree_kmalloced": lambda kernel: partial(kernel.kvfree, kernel.kmalloc(64, "GFP_KERNEL")),
+}
+
+
+def _kmalloc(size: int) -> Callable[[int, Kernel], None]:
+    return lambda mask, kernel: kernel.kfree(kernel.kmalloc(size, mask))
 
 
 def _one(mask: int, kernel: Kernel) -> None:
@@ -205,3 +224,13 @@ def _until_killed(mask: int, kernel: Kernel) -> None:
         pages.append(page)
     for page in pages:
         kernel.free_pages(page)
+
+
+#: How a function's name begins -> what is done with the mask that the rest of it names.
+PREFIXES: tuple[tuple[str, Callable[[int, Kernel], None]], ...] = (
+    ("get_free_page_", _one),
+    ("exhaust_", _exhaust),
+    ("oom_", _until_killed),
+    ("kmalloc_large_", _kmalloc(16384)),
+    ("kmalloc_", _kmalloc(64)),
+)

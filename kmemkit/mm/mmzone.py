@@ -46,10 +46,15 @@ __all__ = (
     "PCP_LISTS",
     "PROMO",
     "RESERVED",
+    "SLAB",
     "ZONE_BELOW_HIGH",
     "ZONE_BOOSTED_WATERMARK",
+    "ZONE_HAS_BYTES",
+    "ZONE_LOCK_HELD",
     "ZONE_MOVABLE",
     "ZONE_RECLAIM_ACTIVE",
+    "ZONE_TORN_LISTS",
+    "ZONE_WATCHED",
     "CompactDeferral",
     "MemMap",
     "PerCpuPages",
@@ -84,6 +89,13 @@ ZONE_MOVABLE = 3
 ZONE_BOOSTED_WATERMARK = 1 << 0
 ZONE_RECLAIM_ACTIVE = 1 << 1
 ZONE_BELOW_HIGH = 1 << 2
+#: The simulator's own: somebody wrote to pages, so new ones have to be cleared.
+ZONE_HAS_BYTES = 1 << 8
+#: Free lists are broken (page_links); and somebody died with the zone's lock in hand.
+ZONE_TORN_LISTS = 1 << 9
+ZONE_LOCK_HELD = 1 << 10
+#: Requests for pages may be made to fail (fault_inject).
+ZONE_WATCHED = 1 << 11
 
 # The page column's high nibbles, ready to be or'ed with an order.
 FREE = Kind.FREE << 4
@@ -92,6 +104,8 @@ RESERVED = Kind.RESERVED << 4
 HOLE = Kind.HOLE << 4
 LEAKED = Kind.LEAKED << 4
 ALLOCATED = Kind.UNMOVABLE << 4
+#: From here on a page belongs to the slab allocator.
+SLAB = Kind.SLAB << 4
 
 
 def pcp_allowed_order(order: int) -> bool:
@@ -113,7 +127,7 @@ class MemMap:
             LRU_DIRTY. Only single pages are on such lists; the column is empty while none is.
     """
 
-    __slots__ = ("compound", "lru", "owner", "page", "pageblock", "pages", "refcount")
+    __slots__ = ("compound", "lru", "owner", "page", "pageblock", "pages", "refcount", "torn")
 
     def __init__(self, pages: int, pageblock_order: int) -> None:
         #: pages the machine has; the column goes on, as a hole, to the end of the last block, so
@@ -126,12 +140,22 @@ class MemMap:
         self.pageblock = bytearray([MIGRATE_MOVABLE]) * blocks
         self.refcount: dict[int, int] = {}
         self.compound: set[int] = set()
+        #: heads of free blocks whose list links are broken -> (their byte then, links wiped)
+        self.torn: dict[int, tuple[int, bool]] = {}
         self.lru = bytearray()
 
     def lru_pages(self, first: int, end: int) -> int:
         """Return how many pages of a range are on LRU lists."""
         part = self.lru[first:end]
         return len(part) - part.count(0)
+
+    def is_free(self, pfn: int) -> bool:
+        """Return whether a page is on a free list, of the buddy or of a CPU."""
+        for order in range(MAX_PAGE_ORDER + 1):
+            byte = self.page[pfn >> order << order]
+            if byte & 0xF0 in (FREE, PCP) and byte & 15 >= order:
+                return True
+        return False
 
     def page_count(self, pfn: int) -> int:
         """Return a page's reference count (include/linux/page_ref.h, same name).

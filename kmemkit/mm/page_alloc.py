@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kmemkit import gfp as flags
 from kmemkit.mm.debug import might_alloc
+from kmemkit.mm.fault_inject import should_fail_alloc_page
 from kmemkit.mm.freelist import AllocContext, get_page_from_freelist
 from kmemkit.mm.internal import ALLOC_WMARK_LOW
 from kmemkit.mm.machine import Machine
@@ -27,6 +28,8 @@ def alloc_pages(kernel: Machine, context: AllocContext, order: int) -> int | Non
         _explain_entry(kernel, context)
     if kernel.context.frames:
         might_alloc(kernel, context.gfp)
+    if kernel.watched and should_fail_alloc_page(kernel, context.gfp, order):
+        return None
     if trace is not None:
         trace.rung("low")
     pfn = get_page_from_freelist(kernel, context, order, context.alloc_flags)
@@ -59,6 +62,8 @@ def alloc_pages_bulk(kernel: Machine, context: AllocContext, count: int) -> list
     """
     if kernel.context.frames:
         might_alloc(kernel, context.gfp)
+    if kernel.watched and should_fail_alloc_page(kernel, context.gfp, 0):
+        return []
     account = context.gfp & flags.__GFP_ACCOUNT
     if count < 2 or account or context.migratetype >= MIGRATE_PCPTYPES:
         return []

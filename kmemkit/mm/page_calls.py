@@ -15,24 +15,28 @@ from kmemkit import gfp as flags
 from kmemkit.mm import compaction, kswapd, page_alloc, page_check
 from kmemkit.mm.cmdline import parse_size
 from kmemkit.mm.errors import KernelBug, Oops
+from kmemkit.mm.fault import bug_on, fault
 from kmemkit.mm.freelist import AllocContext, prepare_alloc_pages
 from kmemkit.mm.machine import Machine
-from kmemkit.mm.mmzone import ALLOCATED, HIGH, HOLE, LEAKED, MIGRATE_PCPTYPES, PCP
+from kmemkit.mm.mmzone import ALLOCATED, HIGH, HOLE, LEAKED, MIGRATE_PCPTYPES, PCP, SLAB
 from kmemkit.mm.pcp import PCP_BATCH_SCALE_MAX, PCPF_PREV_FREE_HIGH_ORDER, drain_pages_zone
+from kmemkit.mm.physaddr import check_virt_addr, struct_page_address, virt_to_pfn
 from kmemkit.mm.watermark import has_block
 
 __all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "PageCalls")
 
 PAGE_SHIFT = 12
-#: Start of the direct map of all memory, and of the array of struct page (x86-64, nokaslr).
+#: Start of the direct map of all memory (x86-64, nokaslr).
 PAGE_OFFSET = 0xFFFF888000000000
-VMEMMAP_START = 0xFFFFEA0000000000
-STRUCT_PAGE_SIZE = 64
+#: What is read of a struct page first: whose tail it is.
+COMPOUND_HEAD = 8
 
 # Inside a class Python would mangle names that begin with two underscores.
 COMP, HIGHMEM, NOWARN, ZERO = (
     flags.__GFP_COMP, flags.__GFP_HIGHMEM, flags.__GFP_NOWARN, flags.__GFP_ZERO,
 )  # fmt: skip
+#: At most one of these makes sense (GFP_ZONE_BAD).
+ONE_ZONE = flags.__GFP_DMA | flags.__GFP_HIGHMEM | flags.__GFP_DMA32
 
 T = TypeVar("T")
 
@@ -110,13 +114,13 @@ class PageCalls(Machine):
         Also there as __get_free_pages, its name in Linux. __GFP_HIGHMEM is dropped without a word:
         high memory has no address.
         """
-        mask = self._context(gfp, None).gfp & ~HIGHMEM
+        mask = self._gfp(gfp) & ~HIGHMEM
         pfn = self.alloc_pages(mask, order, owner=owner)
         return None if pfn is None else self.page_address(pfn)
 
     def get_zeroed_page(self, gfp: int | str, *, owner: str = "") -> int | None:
         """Allocate a page of zeroes; return its address, or None (same name in Linux)."""
-        mask = self._context(gfp, None).gfp | ZERO
+        mask = self._gfp(gfp) | ZERO
         return self.get_free_pages(mask, 0, owner=owner)
 
     def alloc_pages_exact(self, size: int | str, gfp: int | str, *, owner: str = "") -> int | None:
@@ -125,14 +129,14 @@ class PageCalls(Machine):
         The block is split into single pages and those beyond the size are freed, so free it with
         free_pages_exact(). __GFP_COMP and __GFP_HIGHMEM make no sense here: warned of and dropped.
         """
-        nbytes = parse_size(size)
+        nbytes = parse_size(size) if size != 0 else 0
         context = self._context(gfp, None)
         wrong = context.gfp & (COMP | HIGHMEM)
         if wrong:
             self.warn_on_once("alloc_pages_exact_noprof")
             context = self._context(context.gfp & ~wrong, None)
         pages = -(-nbytes >> PAGE_SHIFT)
-        order = (pages - 1).bit_length()
+        order = (pages - 1).bit_length() if pages else 64 - PAGE_SHIFT  # get_order(0)
         self._know_owner(owner)
 
         def run() -> int | None:
@@ -197,7 +201,7 @@ class PageCalls(Machine):
             pcp, mem_map = zone.pcp, self.mem_map
             count, high, seen = pcp.count + (1 << order), pcp.high, pcp.free_count
             if (
-                byte >= ALLOCATED and byte & 15 == order and migratetype < MIGRATE_PCPTYPES
+                ALLOCATED <= byte < SLAB and byte & 15 == order and migratetype < MIGRATE_PCPTYPES
                 and count < high and pcp.high_min <= high <= pcp.high_max
                 and not (mem_map.refcount or mem_map.lru or (order and mem_map.compound))
                 and not (order and seen >= pcp.batch and pcp.flags & PCPF_PREV_FREE_HIGH_ORDER)
@@ -221,6 +225,8 @@ class PageCalls(Machine):
         order = self._order(order)
         if page is None:
             return
+        if isinstance(page, int) and page >= PAGE_OFFSET:
+            check_virt_addr(self, page)
         pfn = self._pfn(page)
         if self.trace is None and not self.listeners:
             self._seq += 1
@@ -231,11 +237,13 @@ class PageCalls(Machine):
 
     def free_pages_exact(self, address: int, size: int | str) -> None:
         """Free what alloc_pages_exact() gave, page by page (same name in Linux)."""
-        nbytes, pfn = parse_size(size), self._pfn(address)
+        nbytes = parse_size(size)
+        end = address + (-(-nbytes >> PAGE_SHIFT) << PAGE_SHIFT) & (1 << 64) - 1
 
         def run() -> None:
-            for page in range(pfn, pfn + (-(-nbytes >> PAGE_SHIFT))):
-                self._free(page, 0)
+            for at in range(address, end, 1 << PAGE_SHIFT) if address >= PAGE_OFFSET else ():
+                check_virt_addr(self, at)
+                self._free(self._pfn(at), 0)
 
         self._call(f"free_pages_exact({address:#x}, {nbytes})", run, _done_text)
 
@@ -245,9 +253,15 @@ class PageCalls(Machine):
         run = lambda: page_check.get_page(self.mem_map, pfn)  # noqa: E731
         self._call(f"get_page({pfn:#x})", run, _done_text)
 
-    def put_page(self, page: int) -> None:
-        """Drop a reference of a page; the last one frees it (same name in Linux)."""
-        pfn = self._pfn(page)
+    def put_page(self, page: int | None) -> None:
+        """Drop a reference of a page; the last one frees it (same name in Linux).
+
+        Raises:
+            Oops: NULL, unlike with free_pages(): or no memory there.
+        """
+        if page is None:
+            raise fault(self, COMPOUND_HEAD, checked=True)
+        pfn = self._folio(self._pfn(page))[0]
         order = self.mem_map.page[pfn] & 15 if pfn in self.mem_map.compound else 0
         self._call(f"put_page({pfn:#x})", lambda: self._free(pfn, order), _done_text)
 
@@ -295,7 +309,7 @@ class PageCalls(Machine):
     def _pfn(self, page: int) -> int:
         """Return the pfn of a page given by pfn or address."""
         try:
-            pfn = page if page < PAGE_OFFSET else page - PAGE_OFFSET >> PAGE_SHIFT
+            pfn = page if page < PAGE_OFFSET else virt_to_pfn(page)
             byte = self.mem_map.page[pfn] if pfn >= 0 else HOLE
         except TypeError:
             raise TypeError(
@@ -304,13 +318,19 @@ class PageCalls(Machine):
         except IndexError:
             byte = HOLE
         if byte == HOLE:
-            where = VMEMMAP_START + pfn * STRUCT_PAGE_SIZE + 8 & (1 << 64) - 1
-            line = f"BUG: unable to handle page fault for address: {where:016x}"
-            self.printk(line)
+            oops = fault(self, struct_page_address(pfn) + COMPOUND_HEAD)
             raise Oops(
-                f"{line}\npfn {pfn:#x} has no memory: this machine ends at {self._last_pfn():#x}"
+                f"{oops}\npfn {pfn:#x} has no memory: this machine ends at {self._last_pfn():#x}"
             )
         return pfn
+
+    def _folio(self, pfn: int) -> tuple[int, int]:
+        """Return (first page, order) of the compound block around a page; itself if none."""
+        for order in range(1, 11):
+            head = pfn >> order << order
+            if head in self.mem_map.compound and self.mem_map.page[head] & 15 == order:
+                return head, order
+        return pfn, 0
 
     def _last_pfn(self) -> int:
         return self.mem_map.pages - 1
@@ -324,15 +344,21 @@ class PageCalls(Machine):
         try:
             known = self._contexts.get(key)
         except TypeError:
-            raise TypeError(
-                f"gfp={gfp!r}: give a mask as an int or as names, such as 'GFP_KERNEL'"
-            ) from None
+            raise _no_mask(gfp) from None
         if known is None:
-            mask = flags.as_mask(gfp, self.release)
+            mask = self._gfp(gfp)
+            if self.debug_kernel and (mask & ONE_ZONE).bit_count() > 1:
+                raise bug_on(self, "include/linux/gfp.h:143", "the mask names zones that exclude")
             node = self.numa_node_id() if nid in (None, -1) else nid
             known = prepare_alloc_pages(self, mask, node)
             self._contexts[key] = known
         return known
+
+    def _gfp(self, gfp: int | str) -> int:
+        """Return a mask as a number."""
+        if isinstance(gfp, (list, dict, set)):
+            raise _no_mask(gfp)
+        return flags.as_mask(gfp, self.release)
 
     def _order(self, order: int) -> int:
         if not _is_whole(order):
@@ -411,6 +437,10 @@ class PageCalls(Machine):
 # Defined in the class body, Python would mangle the two underscores into another name.
 setattr(PageCalls, "__get_free_pages", PageCalls.get_free_pages)
 setattr(PageCalls, "__free_pages", PageCalls.free_pages)
+
+
+def _no_mask(gfp: object) -> TypeError:
+    return TypeError(f"gfp={gfp!r}: give a mask as an int or as names, such as 'GFP_KERNEL'")
 
 
 def _is_whole(value: object) -> bool:

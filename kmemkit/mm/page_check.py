@@ -14,8 +14,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kmemkit.mm.buddy import free_one_page
-from kmemkit.mm.mmzone import ALLOCATED, FREE, LEAKED, RESERVED, MemMap, Zone
+from kmemkit.mm.errors import KernelBug
+from kmemkit.mm.fault import bug_on
+from kmemkit.mm.mmzone import (
+    ALLOCATED,
+    FREE,
+    LEAKED,
+    MAX_PAGE_ORDER,
+    RESERVED,
+    SLAB,
+    MemMap,
+    Zone,
+)
+from kmemkit.mm.page_links import tear_links
 from kmemkit.mm.pcp import free_unref_page
+from kmemkit.mm.ratelimit import ratelimit
 from kmemkit.mm.trace import Trace
 
 if TYPE_CHECKING:
@@ -24,6 +37,8 @@ if TYPE_CHECKING:
 __all__ = ("check_new_pages", "free_pages", "free_pages_ok", "get_page", "split_page")
 
 PG_RESERVED = 1 << 13
+#: What a page that is not in use by its owner alone says it is, by its kind here.
+PAGE_TYPES = {FREE: "f0(buddy)", SLAB: "f5(slab)"}
 #: A page no CPU has touched yet: the last-CPU field of its flags is all ones.
 LASTCPUPID = 0x1FFFFF << 30
 
@@ -36,19 +51,21 @@ def free_pages(kernel: Machine, zone: Zone, pfn: int, order: int) -> None:
     """
     mem_map = zone.mem_map
     byte = zone.page[pfn]
-    if byte >= ALLOCATED and byte & 15 == order and not mem_map.refcount:
+    if ALLOCATED <= byte < SLAB and byte & 15 == order and not mem_map.refcount:
         mem_map.compound.discard(pfn)
         if zone.trace is not None:
             _trace_free(zone.trace, pfn, order)
         free_unref_page(zone, pfn, order)
         return
+    put_page_testzero(kernel, zone, pfn)
     last = mem_map.page_count(pfn) == 1
     if last or pfn in mem_map.compound:
         _drop_reference(zone, pfn)
         if last:
-            _leave_rest(zone, pfn, order)
-            mem_map.compound.discard(pfn)
-            if free_pages_prepare(kernel, zone, pfn, order):
+            if byte < SLAB:
+                _leave_rest(zone, pfn, order)
+            if free_pages_prepare(kernel, zone, pfn, order, byte & 15):
+                mem_map.refcount.pop(pfn, None)
                 free_unref_page(zone, pfn, order)
         return
     _drop_reference(zone, pfn)
@@ -58,6 +75,27 @@ def free_pages(kernel: Machine, zone: Zone, pfn: int, order: int) -> None:
     for part in reversed(range(order)):
         if free_pages_prepare(kernel, zone, pfn + (1 << part), part):
             free_unref_page(zone, pfn + (1 << part), part)
+
+
+def put_page_testzero(kernel: Machine, zone: Zone, pfn: int) -> None:
+    """Stop where a page without a reference loses one (VM_BUG_ON_PAGE(), CONFIG_DEBUG_VM).
+
+    Raises:
+        KernelBug: it has none.
+    """
+    if kernel.debug_kernel and not zone.mem_map.page_count(pfn):
+        raise vm_bug_on_page(
+            kernel, zone, pfn, "page_ref_count(page) == 0", "include/linux/mm.h:1140",
+            "nobody holds this page: it was freed before",
+        )  # fmt: skip
+
+
+def vm_bug_on_page(
+    kernel: Machine, zone: Zone, pfn: int, condition: str, where: str, why: str
+) -> KernelBug:
+    """Print what VM_BUG_ON_PAGE() prints, and return it."""
+    _dump_page(kernel, zone, pfn, f"VM_BUG_ON_PAGE({condition})")
+    return bug_on(kernel, where, why)
 
 
 def free_pages_ok(kernel: Machine, zone: Zone, pfn: int, order: int) -> None:
@@ -89,7 +127,7 @@ def _drop_reference(zone: Zone, pfn: int) -> None:
     mem_map = zone.mem_map
     count = mem_map.page_count(pfn) - 1
     byte = zone.page[pfn]
-    if count == 0 and byte >= ALLOCATED:
+    if count == 0 and ALLOCATED <= byte < SLAB:
         zone.page[pfn] = LEAKED | byte & 15
     normal = mem_map.page_count(pfn) - mem_map.refcount.get(pfn, 0)
     if count == normal:
@@ -111,20 +149,43 @@ def _trace_free(trace: Trace, pfn: int, order: int) -> None:
     trace.event("mm_page_free", pfn=f"{pfn:#x}", order=order)
 
 
-def free_pages_prepare(kernel: Machine, zone: Zone, pfn: int, order: int) -> bool:
+def free_pages_prepare(
+    kernel: Machine, zone: Zone, pfn: int, order: int, allocated: int = -1
+) -> bool:
     """Look at every page about to be freed; return whether the block may go on a free list.
 
     Linux: mm/page_alloc.c free_pages_prepare(). One bad page and the whole block is dropped: it
-    leaks, which is kinder than handing it out twice.
+    leaks, which is kinder than handing it out twice. `allocated` is the order the block has; only
+    of a compound one does the kernel know it, and asks only with CONFIG_DEBUG_VM.
+
+    Raises:
+        KernelBug: it asked, and the order is wrong.
     """
     if zone.trace is not None:
         _trace_free(zone.trace, pfn, order)
+    compound, own = pfn in zone.mem_map.compound, 1 << order
+    if compound:
+        if kernel.debug_kernel and order != allocated:
+            raise vm_bug_on_page(
+                kernel, zone, pfn, "compound && compound_order(page) != order",
+                "mm/page_alloc.c:1132", f"the block is of order {allocated}, freed as {order}",
+            )  # fmt: skip
+        zone.mem_map.compound.discard(pfn)
+        own = min(own, 1 << allocated)
+    if own < 1 << order:
+        # free_tail_page_prepare() takes the pages behind for its own, and wipes what links them
+        tear_links(zone, pfn + own, pfn + (1 << order), wiped=kernel.vm.check_pages)
     if not kernel.vm.check_pages:
+        tear_links(zone, pfn + 1, pfn + (1 << order), wiped=False)
         return True
     good = True
-    for page in range(pfn, pfn + (1 << order)):
+    for page in range(pfn + 1, pfn + (1 << order)):
+        if page >= pfn + own:
+            _bad_page(kernel, zone, page, "corrupted mapping in tail page")
+            good = False
         good &= _check_page(kernel, zone, page)
-    if not good:
+    good &= _check_page(kernel, zone, pfn)
+    if not good and zone.page[pfn] < SLAB:
         zone.page[pfn] = LEAKED | order
     return good
 
@@ -149,25 +210,48 @@ def _check_page(kernel: Machine, zone: Zone, pfn: int) -> bool:
     """Report a page that is neither in use by nobody nor clean (page_expected_state())."""
     byte = zone.page[pfn]
     count = zone.mem_map.page_count(pfn)
-    buddy = byte & 0xF0 == FREE
     reserved = RESERVED <= byte < LEAKED
     reason = ""
-    if buddy:
+    if byte & 0xF0 in (FREE, SLAB):
         reason = "nonzero mapcount"
+    elif not byte and _compound_tail(zone.mem_map, pfn):
+        reason = "non-NULL mapping"
     if count:
         reason = "nonzero _refcount"
     if reserved:
         reason = "PAGE_FLAGS_CHECK_AT_FREE flag(s) set"
     if not reason:
         return True
+    _bad_page(kernel, zone, pfn, reason)
+    return False
+
+
+def _compound_tail(mem_map: MemMap, pfn: int) -> bool:
+    """Whether a page is of a compound block, and not its first."""
+    for order in range(1, MAX_PAGE_ORDER + 1) if mem_map.compound else ():
+        head = pfn >> order << order
+        if head != pfn and head in mem_map.compound and mem_map.page[head] & 15 >= order:
+            return True
+    return False
+
+
+def _bad_page(kernel: Machine, zone: Zone, pfn: int, reason: str) -> None:
+    """Report a page (bad_page()); Linux lets 60 a minute through."""
+    if ratelimit(kernel, "bad_page", 60, 60):
+        kernel.printk(f"BUG: Bad page state in process {kernel.comm}  pfn:{pfn:05x}")
+        _dump_page(kernel, zone, pfn, reason)
+
+
+def _dump_page(kernel: Machine, zone: Zone, pfn: int, reason: str) -> None:
+    """Print a page's state (dump_page())."""
+    byte, count = zone.page[pfn], zone.mem_map.page_count(pfn)
+    reserved = RESERVED <= byte < LEAKED
     bits = LASTCPUPID | zone.idx << 51 | zone.nid << 54 | PG_RESERVED * reserved
     names = "reserved|" * reserved + f"node={zone.nid}|zone={zone.idx}|lastcpupid=0x1fffff"
-    kernel.printk(f"BUG: Bad page state in process {kernel.comm}  pfn:{pfn:05x}")
     kernel.printk(
         f"page: refcount:{count} mapcount:0 mapping:0000000000000000 index:0x0 pfn:{pfn:#x}"
     )
     kernel.printk(f"flags: {bits:#x}({names})")
-    if buddy:
-        kernel.printk("page_type: f0(buddy)")
+    if byte & 0xF0 in PAGE_TYPES:
+        kernel.printk(f"page_type: {PAGE_TYPES[byte & 0xF0]}")
     kernel.printk(f"page dumped because: {reason}")
-    return False

@@ -66,9 +66,16 @@ def load_recording(path: str | PathLike[str]) -> dict[str, Any]:
         recording = json.loads(data.decode("utf-8"))
     except (ValueError, EOFError, zlib.error, gzip.BadGzipFile, RecursionError) as error:
         raise ValueError(f"{path}: not a recording: {error} (is the file complete?)") from None
+    if isinstance(recording, list) and recording and all(map(_is_cell, recording)):
+        return {"cells": recording}
     if not isinstance(recording, dict):
         raise ValueError(f"{path}: not a recording: a JSON object is expected")
     return recording
+
+
+def _is_cell(row: object) -> bool:
+    """Whether a row is a cell of recorded misuse."""
+    return isinstance(row, dict) and row.keys() >= {"cell", "kernel", "kind"}
 
 
 def start_snapshot(recording: str | PathLike[str] | Mapping[str, Any]) -> Snapshot:

@@ -128,7 +128,12 @@ def node_list(nodes: Iterable[int] | None) -> str:
 
 
 def cpuset_mems_allowed(kernel: Machine) -> str:
-    """Return the current task's cpuset and its nodes (cpuset_print_current_mems_allowed())."""
+    """Return the current task's cpuset and its nodes (cpuset_print_current_mems_allowed()).
+
+    The debug kernel has no cpusets.
+    """
+    if kernel.debug_kernel:
+        return ""
     name = kernel.current.cpuset.rpartition("/")[2] or "/"
     return f",cpuset={name},mems_allowed={node_list(mems_allowed(kernel, kernel.current))}"
 

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from kmemkit.views.context_stack import ContextStack as ContextStack
     from kmemkit.views.free_areas import FreeAreas as FreeAreas
     from kmemkit.views.gfp_panel import GfpPanel as GfpPanel
+    from kmemkit.views.leak_gym import LeakGym as LeakGym
+    from kmemkit.views.overflow_calculator import OverflowCalculator as OverflowCalculator
     from kmemkit.views.page_map import PageMap as PageMap
     from kmemkit.views.reclaim_ladder import ReclaimLadder as ReclaimLadder
+    from kmemkit.views.size_classes import SizeClasses as SizeClasses
+    from kmemkit.views.slab_map import SlabMap as SlabMap
     from kmemkit.views.stepper import Stepper as Stepper
     from kmemkit.views.watermarks import Watermarks as Watermarks
     from kmemkit.views.zonelist_walker import ZonelistWalker as ZonelistWalker
@@ -27,8 +31,12 @@ __all__ = (
     "ContextStack",
     "FreeAreas",
     "GfpPanel",
+    "LeakGym",
+    "OverflowCalculator",
     "PageMap",
     "ReclaimLadder",
+    "SizeClasses",
+    "SlabMap",
     "Stepper",
     "Watermarks",
     "ZonelistWalker",
@@ -40,8 +48,12 @@ _HOMES = {
     "ContextStack": "context_stack",
     "FreeAreas": "free_areas",
     "GfpPanel": "gfp_panel",
+    "LeakGym": "leak_gym",
+    "OverflowCalculator": "overflow_calculator",
     "PageMap": "page_map",
     "ReclaimLadder": "reclaim_ladder",
+    "SizeClasses": "size_classes",
+    "SlabMap": "slab_map",
     "Stepper": "stepper",
     "Watermarks": "watermarks",
     "ZonelistWalker": "zonelist_walker",

@@ -72,7 +72,7 @@ def _source_ideas(scan: Scan, said: int, given: Snapshot, now: Snapshot) -> Iter
     kind = now.page(said).kind
     if kind in (Kind.FREE, Kind.PCP):
         yield "free_moves"
-    elif kind in (Kind.UNMOVABLE, Kind.RECLAIMABLE, Kind.RESERVED):
+    elif kind in (Kind.UNMOVABLE, Kind.RECLAIMABLE, Kind.SLAB, Kind.RESERVED):
         yield "everything_moves"
     elif kind == Kind.MOVABLE and given.page(said).kind == kind and not _on_lru(given, said):
         yield "movable_is_enough"

@@ -29,7 +29,9 @@ TEXT_CELLS = 2048
 
 
 #: The kinds that can give a mixed cell its letter; the first of equals wins.
-USES = (Kind.UNMOVABLE, Kind.MOVABLE, Kind.RECLAIMABLE, Kind.PCP, Kind.RESERVED)
+USES = (
+    Kind.UNMOVABLE, Kind.MOVABLE, Kind.RECLAIMABLE, Kind.SLAB, Kind.PCP, Kind.RESERVED,
+)  # fmt: skip
 
 
 class Window(NamedTuple):

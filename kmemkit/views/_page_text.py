@@ -42,6 +42,7 @@ KIND_KEYS = {
     Kind.UNMOVABLE: "unmovable",
     Kind.MOVABLE: "movable",
     Kind.RECLAIMABLE: "reclaimable",
+    Kind.SLAB: "slab",
     Kind.PCP: "pcp",
     Kind.RESERVED: "reserved",
     Kind.HOLE: "hole",
@@ -98,6 +99,12 @@ def _name(kind: Kind) -> str:
     return text(f"page_map.{KIND_KEYS.get(kind, 'hole')}")
 
 
+def _state_key(kind: Kind) -> str:
+    """Return the end of the keys that tell a block's state; a slab has no migratetype to tell."""
+    asked = kind.allocated and kind != Kind.SLAB
+    return "allocated" if asked else KIND_KEYS.get(kind, "hole")
+
+
 def _buddy(snapshot: Snapshot, info: PageInfo) -> str:
     """Return the part of a page's line that tells of its block's buddy, or ""."""
     if info.zone is None or info.kind <= Kind.TAIL or info.kind in (Kind.RESERVED, Kind.HOLE):
@@ -107,7 +114,7 @@ def _buddy(snapshot: Snapshot, info: PageInfo) -> str:
         key = "page_map.line_highest" if highest else "page_map.line_no_buddy"
         return text(key, order=info.order)
     buddy = snapshot.page(info.buddy)
-    key = "allocated" if buddy.kind.allocated else KIND_KEYS.get(buddy.kind, "hole")
+    key = _state_key(buddy.kind)
     state = text(f"page_map.buddy_{key}", type=_name(buddy.kind), order=buddy.order)
     return text("page_map.line_buddy", pfn=f"{info.buddy:#x}", state=state)
 
@@ -115,7 +122,7 @@ def _buddy(snapshot: Snapshot, info: PageInfo) -> str:
 def page_line(snapshot: Snapshot, pfn: int) -> str:
     """Return all that is known of one page, as the line under the map says it."""
     info = snapshot.page(pfn)
-    key = "allocated" if info.kind.allocated else KIND_KEYS.get(info.kind, "hole")
+    key = _state_key(info.kind)
     state = text(f"page_map.line_{key}", type=_name(info.kind), order=order_text(info.order))
     zone = zone_name(snapshot, info.zone) if info.zone else text("page_map.no_zone")
     parts = [text("page_map.line_head", pfn=f"{pfn:#x}", zone=zone, state=state)]

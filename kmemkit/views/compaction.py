@@ -42,11 +42,13 @@ class Compaction(PageMap):
 
     _esm = esm(
         "common.js",
+        "colors.js",
         "page_columns.js",
         "page_inks.js",
         "page_dots.js",
         "page_paint.js",
         "page_legend.js",
+        "history_bar.js",
         "page_map.js",
     ).partition("export default")[0] + esm("compaction.js")
     _sections = ("page_map", "compaction", "stepper")

@@ -14,7 +14,8 @@ import traitlets
 
 from kmemkit.snapshot import Snapshot, Step, ZoneSnapshot
 from kmemkit.strings import text
-from kmemkit.views._base import Follows, View, esm, history_of, refuse_unknown
+from kmemkit.views._base import Follows, esm, refuse_unknown
+from kmemkit.views._history import Scrubbed
 from kmemkit.views._page_cells import TEXT_CELLS, Window, owner_marks, whole_span, window
 from kmemkit.views._page_columns import Columns
 from kmemkit.views._page_text import (
@@ -44,7 +45,7 @@ def _column(name: str) -> Any:
     return current
 
 
-class PageMap(View):
+class PageMap(Scrubbed):
     """A map of pages that can be read by letter, pointed at, zoomed, and stepped through.
 
     Free blocks are hollow and carry their order, allocated pages are solid and carry the letter of
@@ -54,19 +55,21 @@ class PageMap(View):
 
     _esm = esm(
         "common.js",
+        "colors.js",
         "page_columns.js",
         "page_inks.js",
         "page_dots.js",
         "page_paint.js",
         "page_legend.js",
+        "history_bar.js",
         "page_map.js",
     )
     _sections: ClassVar[tuple[str, ...]] = ("page_map",)
+    _step_key: ClassVar[str] = "page_map.step"
 
     selected = traitlets.Int(None, allow_none=True, help="pfn of the selected page").tag(sync=True)
     start = traitlets.Int(0, help="pfn that the first cell starts at").tag(sync=True)
     span = traitlets.Int(1, help="pages that the window shows, a power of two").tag(sync=True)
-    step = traitlets.Int(-1, help="index of the shown step, -1 for none").tag(sync=True)
 
     _width = traitlets.Int(None, allow_none=True).tag(sync=True)
     _extent = traitlets.List(traitlets.Int()).tag(sync=True)
@@ -75,8 +78,6 @@ class PageMap(View):
     _owner_names = traitlets.List(traitlets.Unicode()).tag(sync=True)
     _marks = traitlets.List(traitlets.Unicode()).tag(sync=True)
     _headings = traitlets.List(traitlets.Unicode()).tag(sync=True)
-    _steps = traitlets.Int(0).tag(sync=True)
-    _step_text = traitlets.Unicode().tag(sync=True)
     _pages = traitlets.Bytes().tag(sync=True, to_json=_column("pages"))
     _owners = traitlets.Bytes().tag(sync=True, to_json=_column("owners"))
     _patch = traitlets.Bytes().tag(sync=True)
@@ -119,11 +120,9 @@ class PageMap(View):
         if (source is None) == (not history):
             raise TypeError("PageMap shows a Snapshot, a Kernel, or history=[Step, ...]: give one")
         self._zone = zone
-        self._given = history
         self._columns: Columns | None = None
         self._patches = 0
-        self._at: int | None = None  # None: the newest step
-        super().__init__(_width=width)
+        super().__init__(history, _width=width)
         self._open(history[-1].snapshot if source is None else source)
         first, end = self._limits()
         self.span = whole_span(first, end, width) if span is None else span
@@ -213,48 +212,6 @@ class PageMap(View):
         if pfn is not None and not win.start <= pfn < win.start + win.span:
             self.start = max(0, pfn - win.span // 2)
 
-    # -- history ----------------------------------------------------------------------------------
-
-    def _history(self) -> Sequence[Step]:
-        return self._given or history_of(self._kernel)
-
-    def _position(self) -> int:
-        """Return the index of the shown step, -1 without a history."""
-        return len(self._history()) - 1 if self._at is None else self._at
-
-    def _told(self) -> str:
-        """Return the shown step as a line of text, "" without a history."""
-        steps, at = self._history(), self._position()
-        if at < 0:
-            return ""
-        step = steps[at]
-        last = len(steps) - 1
-        what = f"{step.call} → {step.result}" if step.result else step.call
-        return text("page_map.step", step=at, last=last, what=what)
-
-    @traitlets.validate("step")
-    def _check_step(self, proposal: dict[str, Any]) -> int:
-        step, count = proposal["value"], len(self._history())
-        if not (0 <= step < count or step == -1 == count - 1):
-            there = f"0 to {count - 1}" if count else "none, as nothing was recorded"
-            raise ValueError(f"step={step}: the steps here are {there}")
-        return int(step)
-
-    @traitlets.observe("step")
-    def _step_moved(self, change: dict[str, Any]) -> None:
-        steps = self._history()
-        if change["new"] == self._position():
-            return
-        self._at = change["new"]
-        if self._at == len(steps) - 1 and self._kernel is not None:
-            self._kernel_changed()
-        else:
-            self.show(steps[self._at].snapshot)
-
-    def _kernel_changed(self) -> None:
-        self._at = None
-        super()._kernel_changed()
-
     # -- to the browser ---------------------------------------------------------------------------
 
     def _fill(self) -> None:
@@ -293,9 +250,7 @@ class PageMap(View):
             subtitle(snapshot, zones, first, end),
             blocks_text(zones),
         ]
-        self._steps = len(self._history())
-        self.step = self._position()
-        self._step_text = self._told()
+        self._send_step()
 
     def _asked(self, _: object, content: dict[str, Any], __: object) -> None:
         """Answer the page that asks for the text twin."""

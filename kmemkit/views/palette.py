@@ -30,6 +30,7 @@ _OKABE_ITO = {
     "highatomic": "#d55e00",
     "isolate": "#f0e442",
     "pcp": "#cc79a7",
+    "slab": "#56b4e9",
 }
 
 
@@ -80,6 +81,7 @@ LETTERS = {
     Kind.UNMOVABLE: "U",
     Kind.MOVABLE: "M",
     Kind.RECLAIMABLE: "R",
+    Kind.SLAB: "S",
 }
 
 #: The colour of each kind that has one of its own, as a key of COLORS.
@@ -90,4 +92,5 @@ KIND_NAMES = {
     Kind.UNMOVABLE: "unmovable",
     Kind.MOVABLE: "movable",
     Kind.RECLAIMABLE: "reclaimable",
+    Kind.SLAB: "slab",
 }

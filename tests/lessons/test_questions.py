@@ -6,6 +6,7 @@ from kmemkit.lessons import (
     context_questions,
     fragmentation_questions,
     gfp_questions,
+    kmalloc_questions,
     ladder_questions,
     questions,
     zone_questions,
@@ -19,6 +20,7 @@ LESSONS = {
     "lesson.context": context_questions.ALL,
     "lesson.fragmentation": fragmentation_questions.ALL,
     "lesson.gfp": gfp_questions.ALL,
+    "lesson.kmalloc": kmalloc_questions.ALL,
     "lesson.ladder": ladder_questions.ALL,
     "lesson.zones": zone_questions.ALL,
 }

@@ -121,7 +121,7 @@ def test_order_above_the_highest_warns_once():
     assert kernel.dmesg() == ""
     for order in (7, 11, 63):
         assert kernel.alloc_pages("GFP_KERNEL", order) is None
-    assert kernel.dmesg() == "WARNING: CPU: 0 PID: 1 at mm/page_alloc.c __alloc_pages_noprof"
+    assert kernel.dmesg() == "WARNING: CPU: 0 PID: 1 at mm/page_alloc.c:4832 __alloc_pages_noprof"
     assert kernel.alloc_pages("GFP_KERNEL", 6) is not None
 
 
@@ -257,7 +257,13 @@ def test_number_of_pages_that_is_none(count):
         kernel.alloc_pages_bulk("GFP_KERNEL", count)
 
 
-@pytest.mark.parametrize("size", [0, -1, "x", "1.5M"])
+def test_no_bytes_are_an_order_that_no_machine_has():
+    kernel = Kernel("1M")
+    assert kernel.alloc_pages_exact(0, "GFP_KERNEL") is None  # get_order(0) is 52
+    assert kernel.dmesg().endswith("at mm/page_alloc.c:4832 __alloc_pages_noprof")
+
+
+@pytest.mark.parametrize("size", [-1, "x", "1.5M"])
 def test_size_that_is_none(size):
     kernel = Kernel("1M")
     for call in (

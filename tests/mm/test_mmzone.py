@@ -28,7 +28,7 @@ def a_zone(start=0, pages=2048):
 def test_bytes_of_the_page_column():
     assert [FREE, PCP, RESERVED, HOLE, LEAKED, ALLOCATED] == [0x10, 0x20, 0x30, 0x40, 0x50, 0x80]
     assert [kind for kind in Kind if kind.allocated] == [
-        Kind.UNMOVABLE, Kind.MOVABLE, Kind.RECLAIMABLE,
+        Kind.UNMOVABLE, Kind.MOVABLE, Kind.RECLAIMABLE, Kind.SLAB,
     ]  # fmt: skip
 
 

@@ -49,6 +49,7 @@ def test_there_are_lessons():
     assert [path.stem for path in LESSONS] == [
         "00-how-to-read-this-kit", "02-gfp-flags", "03-context-and-scopes",
         "04-nodes-zones-watermarks", "05-buddy", "06-fragmentation-compaction", "07-reclaim-ladder",
+        "09-kmalloc-family",
     ]  # fmt: skip
 
 

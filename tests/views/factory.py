@@ -63,6 +63,7 @@ def mixed(**fields):
         (0x43, 0, Kind.MOVABLE, "user"),
         (0x60, 5, Kind.MOVABLE, "driver"),
         (0x80, 2, Kind.LEAKED, ""),
+        (0xC8, 2, Kind.SLAB, "kmalloc-64"),
         (0xFF, 0, Kind.HOLE, ""),
     ]
     return world(used=used, types="UUMMMMEM", **fields)

@@ -134,7 +134,7 @@ def test_mimebundle_has_the_text_twin_and_repr_has_no_address():
     data, _ = view._repr_mimebundle_()
     assert data["text/plain"] == view.text()
     assert "application/vnd.jupyter.widget-view+json" in data
-    assert repr(view) == repr(PageMap(mixed())) == "PageMap(Normal, 256 pages, 194 free)"
+    assert repr(view) == repr(PageMap(mixed())) == "PageMap(Normal, 256 pages, 190 free)"
 
 
 def test_joined_module_has_one_default_export_and_no_imports():

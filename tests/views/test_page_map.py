@@ -16,7 +16,7 @@ __all__ = ("no_waiting",)
 
 MIXED = """\
 Zone Normal · 256 pages = 1 MiB · pfn 0x0 to 0xff · Linux 6.12 rules
-Unmovable 9, Movable 34, Reclaimable 4, per-CPU list 2, reserved 8, no memory 1, leaked 4, free 194
+Unmovable 9, Movable 34, Reclaimable 4, slab 4, per-CPU list 2, reserved 8, no memory 1, leaked 4, free 190
 Pageblocks of order 5 = 32 pages = 128 kB: Unmovable 2, Movable 5, Reclaimable 1
 A cell is 1 page. A capital starts an allocated block, a number starts a free block and is its order.
 
@@ -26,7 +26,7 @@ A cell is 1 page. A capital starts an allocated block, a number starts a free bl
 0x60 M   Mmmmmmmmmmmmmmmmmmmmmmmmmmmmmmmm
 0x80 M   !!!!2...3.......4...............
 0xa0 M   5...............................
-0xc0 R   5...............................
+0xc0 R   3.......Ssss2...4...............
 0xe0 M   4...............3.......2...1.0-
 
 Owners, by first block:
@@ -34,6 +34,7 @@ Owners, by first block:
   slab (s), pages 1: 0x10 order 0
   dentry (e), pages 4: 0x18 order 2
   user (u), pages 2: 0x40 order 0, 0x43 order 0
+  kmalloc-64 (k), pages 4: 0xc8 order 2
 
 Free lists, head first:
   Normal order 0 Unmovable: 0x11
@@ -41,11 +42,13 @@ Free lists, head first:
   Normal order 1 Movable: 0xfc
   Normal order 2 Unmovable: 0x14, 0x1c
   Normal order 2 Movable: 0x44, 0x84, 0xf8
+  Normal order 2 Reclaimable: 0xcc
   Normal order 3 Movable: 0x48, 0x88, 0xf0
+  Normal order 3 Reclaimable: 0xc0
   Normal order 4 Movable: 0x50, 0x90, 0xe0
+  Normal order 4 Reclaimable: 0xd0
   Normal order 5 Unmovable: 0x20
-  Normal order 5 Movable: 0xa0
-  Normal order 5 Reclaimable: 0xc0"""
+  Normal order 5 Movable: 0xa0"""
 
 
 def rows_of(view):
@@ -90,7 +93,9 @@ def test_order_10_is_written_with_two_digits():
         (0x13, "on a per-CPU list, block of order 1 = 2 pages = 8 kB · page 2 of the block"),
         (0x42, "free block of order 0 = 1 page = 4 kB · Movable pageblock · buddy 0x43: allo"),
         (0x82, "leaked, nobody can free it, block of order 2 = 4 pages = 16 kB · page 3 of"),
-        (0xC0, "free block of order 5 = 32 pages = 128 kB · Reclaimable pageblock · buddy 0xe0:"),
+        (0xA0, "free block of order 5 = 32 pages = 128 kB · Movable pageblock · buddy 0x80:"),
+        (0xC0, "Reclaimable pageblock · buddy 0xc8: slab, order 2"),
+        (0xC9, "slab, cut into objects, block of order 2 = 4 pages = 16 kB · page 2 of the block"),
         (0xFE, "buddy 0xff: no memory"),
         (0xFF, "pfn 0xff · zone Normal · no memory here · Movable pageblock"),
     ],
@@ -329,7 +334,7 @@ def test_a_name_that_fits_two_zones_is_refused():
     object.__setattr__(one, "zones", (zone, type(zone)(**{**zone.__dict__, "nid": 1})))
     with pytest.raises(ValueError, match="zone='Normal' names several zones"):
         PageMap(one, zone="Normal")
-    assert repr(PageMap(one, zone=(1, "Normal"))) == "PageMap(1:Normal, 256 pages, 194 free)"
+    assert repr(PageMap(one, zone=(1, "Normal"))) == "PageMap(1:Normal, 256 pages, 190 free)"
 
 
 def test_too_much_memory_for_one_map_is_refused(monkeypatch):

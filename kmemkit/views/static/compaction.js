@@ -1,8 +1,8 @@
 // Compaction on the page map: how far both scanners came, an arrow for the page that moves, a walk
 // through the steps, and the question before each move. views/compaction.py joins this file behind
 // page_map.js, whose class draws the map.
+import { css } from "./colors.js";
 import { el, onTheme, say } from "./common.js";
-import { css } from "./page_inks.js";
 import { PageMapView, mapWidget } from "./page_map.js";
 
 /** Steps per second that the reader can choose. */

@@ -5,12 +5,14 @@ import { count, hex, orderText, say, sizeText } from "./common.js";
 /** Kinds of pages, as snapshot.Kind. */
 export const KIND = {
   TAIL: 0, FREE: 1, PCP: 2, RESERVED: 3, HOLE: 4, LEAKED: 5, UNMOVABLE: 8, MOVABLE: 9, RECLAIMABLE: 10,
+  SLAB: 12,
 };
 /** Kind -> the letter on its pages, as palette.LETTERS. */
-export const LETTERS = ["-", "", "P", "X", "-", "!", "", "", "U", "M", "R"];
+export const LETTERS = ["-", "", "P", "X", "-", "!", "", "", "U", "M", "R", "", "S"];
 /** Kind -> name in the string table and of its colour. */
 export const NAMES = [
   "hole", "free", "pcp", "reserved", "hole", "leaked", "", "", "unmovable", "movable", "reclaimable",
+  "", "slab",
 ];
 /** Migratetype -> name, as snapshot.MIGRATE_NAMES; in lower case, the name of its colour. */
 export const TYPES = ["Unmovable", "Movable", "Reclaimable", "HighAtomic", "Isolate"];
@@ -19,7 +21,8 @@ const CHUNK = 1024;
 const KINDS = 16;
 /** Kinds in the order in which they are told. */
 export const TOLD = [
-  KIND.UNMOVABLE, KIND.MOVABLE, KIND.RECLAIMABLE, KIND.PCP, KIND.RESERVED, KIND.HOLE, KIND.LEAKED, KIND.FREE,
+  KIND.UNMOVABLE, KIND.MOVABLE, KIND.RECLAIMABLE, KIND.SLAB, KIND.PCP, KIND.RESERVED, KIND.HOLE, KIND.LEAKED,
+  KIND.FREE,
 ];
 const TEXT_CELLS = 2048;
 
@@ -206,7 +209,8 @@ export class Columns {
   /** Kind name and text fields that describe a block. */
   state(prefix, block, order) {
     const texts = this.model.get("_texts");
-    const name = block.kind >= KIND.UNMOVABLE ? "allocated" : NAMES[block.kind];
+    const asked = block.kind >= KIND.UNMOVABLE && block.kind !== KIND.SLAB;
+    const name = asked ? "allocated" : NAMES[block.kind];
     const type = say(texts, `page_map.${NAMES[block.kind]}`);
     return say(texts, `page_map.${prefix}_${name}`, { type, order });
   }

@@ -1,6 +1,6 @@
 // The page map where a cell is too small for a letter: one dot a cell, through one ImageData.
+import { mix } from "./colors.js";
 import { KIND } from "./page_columns.js";
-import { mix } from "./page_inks.js";
 
 /** A colour as ImageData's 32-bit word. */
 const word = ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red;
@@ -27,6 +27,7 @@ function textures({ kinds, paper, hole }) {
   const woven = {
     [KIND.MOVABLE]: [paper, 0.3, [2, 3]],
     [KIND.RECLAIMABLE]: [paper, 0.4, [0, 3]],
+    [KIND.SLAB]: [black, 0.35, [1, 3]],
     [KIND.PCP]: [black, 0.4, [1, 2]],
   };
   return kinds.map((base, kind) => {

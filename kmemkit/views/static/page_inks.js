@@ -1,23 +1,7 @@
 // The page map's colours: those of the theme and of the stylesheet, ready for a canvas.
+import { css, mix, rgb } from "./colors.js";
 import { color } from "./common.js";
 import { KIND, NAMES, TYPES } from "./page_columns.js";
-
-/** A CSS colour as [red, green, blue], whatever notation the theme uses. */
-export function rgb(colour, paper = "#fff") {
-  const context = new OffscreenCanvas(1, 1).getContext("2d");
-  for (const layer of [paper, colour]) {
-    context.fillStyle = layer;
-    context.fillRect(0, 0, 1, 1);
-  }
-  return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
-}
-
-/** Two [red, green, blue] colours mixed, `share` of the other one. */
-export const mix = (one, other, share) =>
-  one.map((channel, i) => Math.round(channel * (1 - share) + other[i] * share));
-
-/** A [red, green, blue] colour for the canvas. */
-export const css = ([red, green, blue]) => `rgb(${red},${green},${blue})`;
 
 /** The theme's colours where `node` stands, and fills for each kind. */
 export function inks(node, context, ratio) {
@@ -28,6 +12,7 @@ export function inks(node, context, ratio) {
   const dark = (paper[0] + paper[1] + paper[2]) / 3 < 128;
   const fills = kinds.map((kind) => kind && css(kind));
   fills[KIND.PCP] = stripes(context, kinds[KIND.PCP], ratio, false);
+  fills[KIND.SLAB] = cuts(context, kinds[KIND.SLAB], ratio);
   fills[KIND.LEAKED] = stripes(context, kinds[KIND.LEAKED], ratio, true);
   return {
     paper, ink, kinds, types, fills,
@@ -38,6 +23,18 @@ export function inks(node, context, ratio) {
     // Blue is the darkest of the family: on a dark page the outlines need some light.
     lines: types.map((type) => css(dark ? mix(type, [255, 255, 255], 0.25) : type)),
   };
+}
+
+/** Darker lines from top to bottom: cut into objects. */
+function cuts(context, base, ratio) {
+  const size = Math.max(4, Math.round(5 * ratio));
+  const tile = new OffscreenCanvas(size, 1);
+  const pen = tile.getContext("2d");
+  pen.fillStyle = css(base);
+  pen.fillRect(0, 0, size, 1);
+  pen.fillStyle = css(mix(base, [0, 0, 0], 0.34));
+  pen.fillRect(0, 0, Math.max(1, Math.round(1.4 * ratio)), 1);
+  return context.createPattern(tile, "repeat");
 }
 
 /** A diagonal pattern that keeps white letters legible: only darker stripes. */

@@ -1,5 +1,6 @@
 // The page map widget: a canvas with a cursor, a legend with counts, a live line, zoom and history.
 import { badge, el, onTheme, say } from "./common.js";
+import { HistoryBar, gotoStep } from "./history_bar.js";
 import { Columns, wholeSpan, windowOn } from "./page_columns.js";
 import { legendItems, noteLines } from "./page_legend.js";
 import { Painter } from "./page_paint.js";
@@ -84,15 +85,8 @@ export class PageMapView {
   }
 
   historyBar() {
-    this.back = this.button("◀", "back", () => this.goto(this.model.get("step") - 1));
-    this.forward = this.button("▶", "forward", () => this.goto(this.model.get("step") + 1));
-    this.slider = el("input", {
-      type: "range", min: "0", class: "km-grow", "aria-label": this.say("history"),
-      oninput: () => this.goto(Number(this.slider.value)),
-    });
-    this.told = el("div", { class: "km-told", "aria-live": "polite" });
-    const bar = el("div", { class: "km-bar" }, this.back, this.forward, this.slider);
-    this.history = el("div", {}, bar, this.told);
+    this.past = new HistoryBar(this.model, (key) => this.say(key), (step) => this.goto(step));
+    ({ back: this.back, forward: this.forward, slider: this.slider, element: this.history } = this.past);
     return this.history;
   }
 
@@ -154,14 +148,7 @@ export class PageMapView {
   }
 
   describeHistory() {
-    const [steps, step] = [this.model.get("_steps"), this.model.get("step")];
-    this.history.hidden = steps === 0;
-    this.slider.max = String(Math.max(0, steps - 1));
-    this.slider.value = String(step);
-    this.slider.setAttribute("aria-valuetext", this.model.get("_step_text"));
-    this.back.disabled = step <= 0;
-    this.forward.disabled = step >= steps - 1;
-    this.told.textContent = this.model.get("_step_text");
+    this.past.describe();
   }
 
   /** Rings around the selected block, its buddy, and the cursor. */
@@ -322,8 +309,7 @@ export class PageMapView {
   }
 
   goto(step) {
-    this.model.set("step", Math.min(Math.max(step, 0), this.model.get("_steps") - 1));
-    this.model.save_changes();
+    gotoStep(this.model, step);
   }
 
   // -- text twin ------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
 // How the page map is drawn: hollow free blocks with their order, solid pages with their letter,
 // mixed cells filled as far as they are used, dots where a cell is too small for a letter.
+import { css } from "./colors.js";
 import { KIND, LETTERS, windowOn } from "./page_columns.js";
 import { dotImage } from "./page_dots.js";
-import { css, inks } from "./page_inks.js";
+import { inks } from "./page_inks.js";
 
 /** Below this many CSS pixels a cell has no room for a letter. */
 const LETTER_ROOM = 9;
 /** The kinds that can give a mixed cell its letter; the first of equals wins. */
-const USES = [KIND.UNMOVABLE, KIND.MOVABLE, KIND.RECLAIMABLE, KIND.PCP, KIND.RESERVED];
+const USES = [KIND.UNMOVABLE, KIND.MOVABLE, KIND.RECLAIMABLE, KIND.SLAB, KIND.PCP, KIND.RESERVED];
 const LARGEST = { width: 38, height: 28 };
 
 /** What gives a mixed cell its letter and colour: a leak, else what most of its used pages are. */

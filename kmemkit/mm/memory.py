@@ -1,0 +1,190 @@
+"""Memory: the bytes of a machine, as far as anybody has touched them.
+
+A page that nobody wrote to holds zeroes and takes no room. A free object's pointer to the next one
+is kept decoded (`freeptr`) until somebody reads or writes those bytes: then it is stored as the
+kernel stores it, mixed with the cache's random number (CONFIG_SLAB_FREELIST_HARDENED). So a store
+through a wild pointer really damages a free list, and `slub` finds what is left there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from kmemkit.mm.fault import fault
+from kmemkit.mm.mmzone import HOLE
+
+if TYPE_CHECKING:
+    from kmemkit.mm.slab_machine import SlabMachine
+
+__all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "PAGE_SIZE", "VMALLOC_END", "VMALLOC_START", "Memory")
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+#: Start of the direct map of all memory; where vmalloc() maps pages (x86-64, nokaslr).
+PAGE_OFFSET = 0xFFFF888000000000
+VMALLOC_START = 0xFFFFC90000000000
+VMALLOC_END = 0xFFFFE8FFFFFFFFFF
+WORD = 8
+
+
+class Memory:
+    """The bytes behind every address of a kernel.
+
+    Attributes:
+        pages: pfn -> its bytes, of pages that somebody wrote to.
+        freeptr: address of a stored free pointer -> the object it points to. Only where the stored
+            bytes are what set_freepointer() put there.
+        mapped: page number of an address in the vmalloc area -> the pfn mapped there.
+        tlb: translations of that area the CPU still remembers; flushed lazily.
+    """
+
+    __slots__ = ("encode", "freeptr", "kernel", "mapped", "pages", "tlb")
+
+    def __init__(self, kernel: SlabMachine, encode: Callable[[int, int], int]) -> None:
+        self.kernel = kernel
+        #: (address, pointer) -> how the pointer is stored there, or back
+        self.encode = encode
+        self.pages: dict[int, bytearray] = {}
+        self.freeptr: dict[int, int] = {}
+        self.mapped: dict[int, int] = {}
+        self.tlb: dict[int, int] = {}
+
+    def freeze(self) -> Mapping[str, object]:
+        """Return everything as a value that does not change any more."""
+        return {
+            "pages": {pfn: bytes(page) for pfn, page in self.pages.items()},
+            "freeptr": dict(self.freeptr),
+            "mapped": dict(self.mapped),
+            "tlb": dict(self.tlb),
+        }
+
+    def thaw(self, frozen: Mapping[str, Mapping[int, bytes] | Mapping[int, int]]) -> None:
+        """Take over what freeze() returned."""
+        self.pages = {pfn: bytearray(page) for pfn, page in frozen["pages"].items()}
+        self.freeptr = {int(at): int(pointer) for at, pointer in frozen["freeptr"].items()}
+        self.mapped = {int(at): int(pfn) for at, pfn in frozen["mapped"].items()}
+        self.tlb = {int(at): int(pfn) for at, pfn in frozen["tlb"].items()}
+
+    # -- addresses --------------------------------------------------------------------------------
+
+    def pfn_of(self, address: int, *, write: bool = False) -> int:
+        """Return the page behind an address.
+
+        Raises:
+            Oops: there is none.
+        """
+        if PAGE_OFFSET <= address < VMALLOC_START:
+            pfn = address - PAGE_OFFSET >> PAGE_SHIFT
+            page = self.kernel.mem_map.page
+            if (
+                pfn < len(page) and page[pfn] != HOLE
+                and not (self.kernel.debug_pagealloc and self.kernel.mem_map.is_free(pfn))
+            ):  # fmt: skip
+                return pfn
+        elif VMALLOC_START <= address <= VMALLOC_END:
+            number = address >> PAGE_SHIFT
+            if number in self.tlb:
+                return self.tlb[number]
+            if number in self.mapped:
+                self.tlb[number] = self.mapped[number]
+                return self.mapped[number]
+        raise fault(self.kernel, address, write=write, checked=True)
+
+    # -- bytes ------------------------------------------------------------------------------------
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return `size` bytes; a page that is not there gives an Oops."""
+        out = bytearray()
+        while len(out) < size:
+            at = address + len(out)
+            pfn, offset = self.pfn_of(at), at % PAGE_SIZE
+            length = min(size - len(out), PAGE_SIZE - offset)
+            self._store_pointers(pfn, offset, length)
+            page = self.pages.get(pfn)
+            out += bytes(length) if page is None else page[offset : offset + length]
+        return bytes(out)
+
+    def write(self, address: int, data: bytes) -> None:
+        """Store bytes; a page that is not there gives an Oops when the store comes to it."""
+        done = 0
+        while done < len(data):
+            at = address + done
+            pfn, offset = self.pfn_of(at, write=True), at % PAGE_SIZE
+            length = min(len(data) - done, PAGE_SIZE - offset)
+            self._store_pointers(pfn, offset, length)
+            self._page(pfn)[offset : offset + length] = data[done : done + length]
+            done += length
+
+    def clear(self, address: int, size: int) -> None:
+        """Set bytes of the direct map to zero; what nobody ever wrote to stays untouched."""
+        end = address + size
+        if self.freeptr:
+            for at in range(address & -WORD, end, WORD):
+                if at in self.freeptr and (at < address or at + WORD > end):
+                    self._store(at)  # only part of it goes
+                else:
+                    self.freeptr.pop(at, None)
+        while self.pages and address < end:
+            pfn, offset = address - PAGE_OFFSET >> PAGE_SHIFT, address % PAGE_SIZE
+            length = min(end - address, PAGE_SIZE - offset)
+            if pfn in self.pages:
+                self.pages[pfn][offset : offset + length] = bytes(length)
+            address += length
+
+    def _page(self, pfn: int) -> bytearray:
+        page = self.pages.get(pfn)
+        if page is None:
+            page = self.pages[pfn] = bytearray(PAGE_SIZE)
+            self.kernel.bytes_written()
+        return page
+
+    # -- free pointers ----------------------------------------------------------------------------
+
+    def get_freepointer(self, at: int) -> int:
+        """Return the object that the pointer stored at an address leads to."""
+        known = self.freeptr.get(at)
+        if known is not None:
+            return known
+        return self.encode(at, int.from_bytes(self.read(at, WORD), "little"))
+
+    def set_freepointer(self, at: int, pointer: int) -> None:
+        """Store a pointer to the next free object."""
+        if at % WORD:  # of an object that is not where objects are
+            self.write(at, self.encode(at, pointer).to_bytes(WORD, "little"))
+        else:
+            self.freeptr[at] = pointer
+
+    def _store_pointers(self, pfn: int, offset: int, length: int) -> None:
+        """Turn the free pointers of a stretch of a page into the bytes they are."""
+        if self.freeptr:
+            first = PAGE_OFFSET + (pfn << PAGE_SHIFT) + offset
+            for at in range(first & -WORD, first + length, WORD):
+                if at in self.freeptr:
+                    self._store(at)
+
+    def _store(self, at: int) -> None:
+        pointer = self.freeptr.pop(at)
+        page, offset = self._page(at - PAGE_OFFSET >> PAGE_SHIFT), at % PAGE_SIZE
+        page[offset : offset + WORD] = self.encode(at, pointer).to_bytes(WORD, "little")
+
+    def peek_freepointer(self, at: int) -> int:
+        """Return where a stored free pointer leads, 0 if nowhere; changes and reports nothing."""
+        known = self.freeptr.get(at)
+        if known is not None:
+            return known
+        page = self.pages.get(at - PAGE_OFFSET >> PAGE_SHIFT)
+        if page is None or at < PAGE_OFFSET or at % PAGE_SIZE > PAGE_SIZE - WORD:
+            return 0
+        offset = at % PAGE_SIZE
+        return self.encode(at, int.from_bytes(page[offset : offset + WORD], "little"))
+
+    def forget_pointers(self, address: int, size: int) -> None:
+        """Drop the free pointers of pages that go back to the page allocator."""
+        freeptr = self.freeptr
+        if len(freeptr) < size // WORD:
+            for at in [at for at in freeptr if address <= at < address + size]:
+                del freeptr[at]
+        else:
+            for at in range(address, address + size, WORD):
+                freeptr.pop(at, None)
