@@ -72,7 +72,7 @@ class SlabMemory:
         memory: Mapping[str, Any] = frozen.get("memory", {})
         #: pfn -> its bytes; a page that nobody wrote to is not there and holds zeroes
         self.pages: Mapping[int, bytes] = memory.get("pages", {})
-        #: address of a free pointer -> what it leads to, where it is stored as it should be
+        #: free object -> what its pointer leads to, where that is stored as it should be
         self.freeptr: Mapping[int, int] = memory.get("freeptr", {})
         #: object -> {"Allocated": Track, "Freed": Track}, in caches that remember who it was
         self.tracks: Mapping[int, Mapping[str, Any]] = frozen.get("tracks", {})
@@ -84,21 +84,21 @@ class SlabMemory:
     def free_list(self, cache: CacheSnapshot, slab: SlabSnapshot, head: int) -> FreeList:
         """Follow a free list of a slab from its first object; 0 is an empty one."""
         low, high = slab.address, slab.address + (PAGE_SIZE << slab.order)
-        known, offset = self.freeptr, cache.offset
+        known = self.freeptr
         found: dict[int, None] = {}
         at = head
         while low <= at < high and at not in found:
             found[at] = None
-            following = known.get(at + offset)
+            following = known.get(at)
             at = self.pointer(cache, slab, at) if following is None else following
         return FreeList(tuple(found), at)
 
     def pointer(self, cache: CacheSnapshot, slab: SlabSnapshot, at: int) -> int:
         """Return where the free pointer of an object leads; garbage if it was overwritten."""
-        place = at + cache.offset
-        known = self.freeptr.get(place)
+        known = self.freeptr.get(at)
         if known is not None:
             return known
+        place = at + cache.offset
         stored = int.from_bytes(self.read(cache, slab, place, WORD), "little")
         return _encode(cache, place, stored)
 
@@ -114,8 +114,10 @@ class SlabMemory:
             page = self.pages.get(pfn)
             out += bytes(length) if page is None else page[offset : offset + length]
         for at in range(address & -WORD, address + size, WORD):
-            if at in self.freeptr:
-                stored = _encode(cache, at, self.freeptr[at]).to_bytes(WORD, "little")
+            obj = at - cache.offset
+            pointer = self.freeptr.get(obj)
+            if pointer is not None and obj >= slab.address:  # else another slab's
+                stored = _encode(cache, at, pointer).to_bytes(WORD, "little")
                 for n, byte in enumerate(stored, at - address):
                     if 0 <= n < size:
                         out[n] = byte

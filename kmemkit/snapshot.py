@@ -261,8 +261,6 @@ class Snapshot:
     scaled: tuple[str, ...] = ()
     #: settings that decide how the kernel behaves (nr_cpus, watermark_boost_factor, ...)
     settings: Mapping[str, object] = field(default_factory=dict)
-    #: number of calls made so far
-    seq: int = 0
     nodes: tuple[NodeSnapshot, ...] = ()
     #: one byte a page like `pages`: number of its list in LRU_LISTS + 1, or 0; | 0x10 if dirty.
     #: Empty where no page is on a list.

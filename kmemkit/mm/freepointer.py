@@ -20,7 +20,7 @@ __all__ = ("freelist_objects", "get_freepointer", "set_freepointer")
 
 def get_freepointer(kernel: SlabMachine, s: KmemCache, at: int) -> int:
     """Return the object after a free one; garbage if its pointer was overwritten."""
-    return kernel.memory.get_freepointer((at + s.offset) % (1 << 64))
+    return kernel.memory.get_freepointer(s, at)
 
 
 def set_freepointer(kernel: SlabMachine, s: KmemCache, at: int, pointer: int) -> None:
@@ -31,7 +31,7 @@ def set_freepointer(kernel: SlabMachine, s: KmemCache, at: int, pointer: int) ->
     """
     if at == pointer:
         raise bug_on(kernel, "mm/slub.c:550", "this object was freed just now, and is freed again")
-    kernel.memory.set_freepointer(at + s.offset, pointer)
+    kernel.memory.set_freepointer(s, at, pointer)
 
 
 def freelist_objects(kernel: SlabMachine, s: KmemCache, head: int, limit: int) -> list[int]:
@@ -40,5 +40,5 @@ def freelist_objects(kernel: SlabMachine, s: KmemCache, head: int, limit: int) -
     at = head
     while at and len(found) < limit:
         found.append(at)
-        at = kernel.memory.peek_freepointer(at + s.offset)
+        at = kernel.memory.peek_freepointer(s, at)
     return found

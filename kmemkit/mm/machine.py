@@ -66,7 +66,7 @@ class Machine:
         self.owner_names = [""]
         self.trace: Trace | None = None
         #: called, without arguments, after every call that may have changed the machine
-        self.listeners: list[Callable[[], None]] = []
+        self.listeners: tuple[Callable[[], None], ...] = ()
         self._history: History | None = None
         self._why: Why | None = None
         self._dmesg: deque[str] = deque(maxlen=2000)
@@ -74,7 +74,6 @@ class Machine:
         self.log_lines = 0
         self._warned: set[str] = set()
         self._cpu = 0
-        self._seq = 0
         self.tasks = [Task(1, "init")]
         #: the task that makes the calls
         self.current = self.tasks[0]
@@ -178,7 +177,6 @@ class Machine:
             refcounts=dict(self.mem_map.refcount),
             scaled=self.scaled,
             settings=settings,
-            seq=self._seq,
             nodes=tuple(node.freeze() for node in self.nodes),
             lru=bytes(self.mem_map.lru) if any(map(_has_pages, self.nodes)) else b"",
             tasks=tuple(task.freeze() for task in self.tasks),
@@ -214,7 +212,7 @@ class Machine:
         self._connect_nodes(settings.get("topology", even))
         self.vm = Vm.thaw(settings.get("vm", {}))
         self.cmdline = settings.get("cmdline", "")
-        self.scaled, self._seq = snapshot.scaled, snapshot.seq
+        self.scaled = snapshot.scaled
         self.owner_names = list(snapshot.owner_names)
         self._dmesg = deque(settings.get("dmesg", ()), maxlen=2000)
         self._warned = set(settings.get("warned", ()))
@@ -310,11 +308,13 @@ class Machine:
         self._history = History(limit + 1)
         self._history.append(Step("start", "", True, (), None, self.snapshot()))
         self._connect()
+        self._attention_changed()
 
     def stop_recording(self) -> None:
         """Record nothing from here on, and forget what was recorded."""
         self.trace = self._history = self._why = None
         self._connect()
+        self._attention_changed()
 
     @property
     def history(self) -> tuple[Step, ...]:
@@ -340,7 +340,6 @@ class Machine:
 
     def _call(self, call: str, run: Callable[[], T], show: Callable[[T], str]) -> T:
         """Run one API call, recorded if recording is on, and tell the listeners."""
-        self._seq += 1
         trace = self.trace
         if trace is None:
             try:
@@ -366,8 +365,27 @@ class Machine:
                 )
             self._notify()
 
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Call `listener`, without arguments, after every call that may change the machine."""
+        self.listeners += (listener,)
+        self._attention_changed()
+
+    def remove_listener(self, listener: Callable[[], None]) -> None:
+        """Call it no longer.
+
+        Raises:
+            ValueError: it is none of the listeners.
+        """
+        if listener not in self.listeners:
+            raise ValueError(f"{listener!r} does not listen")
+        self.listeners = tuple(one for one in self.listeners if one != listener)
+        self._attention_changed()
+
+    def _attention_changed(self) -> None:
+        """Note that somebody begins or ceases to look: short ways tell nobody (SlabMachine)."""
+
     def _notify(self) -> None:
-        for listener in tuple(self.listeners):
+        for listener in self.listeners:
             listener()
 
     @property

@@ -8,13 +8,14 @@ through a wild pointer really damages a free list, and `slub` finds what is left
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kmemkit.mm.fault import fault
 from kmemkit.mm.mmzone import HOLE
 
 if TYPE_CHECKING:
+    from kmemkit.mm.slab import KmemCache, Slab
     from kmemkit.mm.slab_machine import SlabMachine
 
 __all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "PAGE_SIZE", "VMALLOC_END", "VMALLOC_START", "Memory")
@@ -33,8 +34,8 @@ class Memory:
 
     Attributes:
         pages: pfn -> its bytes, of pages that somebody wrote to.
-        freeptr: address of a stored free pointer -> the object it points to. Only where the stored
-            bytes are what set_freepointer() put there.
+        freeptr: free object -> the object its pointer leads to. Only where the pointer lies in a
+            slab of the object's cache, and its bytes are what set_freepointer() put there.
         mapped: page number of an address in the vmalloc area -> the pfn mapped there.
         tlb: translations of that area the CPU still remembers; flushed lazily.
     """
@@ -119,15 +120,14 @@ class Memory:
     def clear(self, address: int, size: int) -> None:
         """Set bytes of the direct map to zero; what nobody ever wrote to stays untouched."""
         end = address + size
-        if self.freeptr:
-            for at in range(address & -WORD, end, WORD):
-                if at in self.freeptr and (at < address or at + WORD > end):
-                    self._store(at)  # only part of it goes
-                else:
-                    self.freeptr.pop(at, None)
-        while self.pages and address < end:
+        while address < end:
             pfn, offset = address - PAGE_OFFSET >> PAGE_SHIFT, address % PAGE_SIZE
             length = min(end - address, PAGE_SIZE - offset)
+            for obj, at in self._pointers(pfn, address, length):
+                if at < address or at + WORD > end:
+                    self._store(obj, at)  # only part of it goes
+                else:
+                    del self.freeptr[obj]
             if pfn in self.pages:
                 self.pages[pfn][offset : offset + length] = bytes(length)
             address += length
@@ -141,36 +141,26 @@ class Memory:
 
     # -- free pointers ----------------------------------------------------------------------------
 
-    def get_freepointer(self, at: int) -> int:
-        """Return the object that the pointer stored at an address leads to."""
-        known = self.freeptr.get(at)
+    def get_freepointer(self, s: KmemCache, obj: int) -> int:
+        """Return the object that the pointer stored in a free one leads to."""
+        known = self.freeptr.get(obj)
         if known is not None:
             return known
+        at = (obj + s.offset) % (1 << 64)
         return self.encode(at, int.from_bytes(self.read(at, WORD), "little"))
 
-    def set_freepointer(self, at: int, pointer: int) -> None:
+    def set_freepointer(self, s: KmemCache, obj: int, pointer: int) -> None:
         """Store a pointer to the next free object."""
-        if at % WORD:  # of an object that is not where objects are
+        at = obj + s.offset
+        slab = self.kernel.slabs.get(at - PAGE_OFFSET >> PAGE_SHIFT)
+        if at % WORD or slab is None or slab.cache is not s:  # of what is no object, by mistake
             self.write(at, self.encode(at, pointer).to_bytes(WORD, "little"))
         else:
-            self.freeptr[at] = pointer
+            self.freeptr[obj] = pointer
 
-    def _store_pointers(self, pfn: int, offset: int, length: int) -> None:
-        """Turn the free pointers of a stretch of a page into the bytes they are."""
-        if self.freeptr:
-            first = PAGE_OFFSET + (pfn << PAGE_SHIFT) + offset
-            for at in range(first & -WORD, first + length, WORD):
-                if at in self.freeptr:
-                    self._store(at)
-
-    def _store(self, at: int) -> None:
-        pointer = self.freeptr.pop(at)
-        page, offset = self._page(at - PAGE_OFFSET >> PAGE_SHIFT), at % PAGE_SIZE
-        page[offset : offset + WORD] = self.encode(at, pointer).to_bytes(WORD, "little")
-
-    def peek_freepointer(self, at: int) -> int:
+    def peek_freepointer(self, s: KmemCache, obj: int) -> int:
         """Return where a stored free pointer leads, 0 if nowhere; changes and reports nothing."""
-        known = self.freeptr.get(at)
+        known, at = self.freeptr.get(obj), obj + s.offset
         if known is not None:
             return known
         page = self.pages.get(at - PAGE_OFFSET >> PAGE_SHIFT)
@@ -179,12 +169,45 @@ class Memory:
         offset = at % PAGE_SIZE
         return self.encode(at, int.from_bytes(page[offset : offset + WORD], "little"))
 
-    def forget_pointers(self, address: int, size: int) -> None:
+    def _pointers(self, pfn: int, address: int, size: int) -> list[tuple[int, int]]:
+        """Return the free objects whose pointers lie in a stretch of a page, and where those do."""
+        slabs = self.kernel.slabs
+        slab = slabs.get(pfn)
+        if slab is None:
+            return []
+        offset = slab.cache.offset
+        objects = range((address & -WORD) - offset, address + size - offset, WORD)
+        if self.freeptr.keys().isdisjoint(objects):
+            return []
+        return [
+            (obj, obj + offset)
+            for obj in objects
+            if obj in self.freeptr
+            and slabs.get(obj - PAGE_OFFSET >> PAGE_SHIFT, slab).cache is slab.cache
+        ]
+
+    def _store_pointers(self, pfn: int, offset: int, length: int) -> None:
+        """Turn the free pointers of a stretch of a page into the bytes they are."""
+        address = PAGE_OFFSET + (pfn << PAGE_SHIFT) + offset
+        for obj, at in self._pointers(pfn, address, length):
+            self._store(obj, at)
+
+    def _store(self, obj: int, at: int) -> None:
+        pointer = self.freeptr.pop(obj)
+        page, offset = self._page(at - PAGE_OFFSET >> PAGE_SHIFT), at % PAGE_SIZE
+        page[offset : offset + WORD] = self.encode(at, pointer).to_bytes(WORD, "little")
+
+    def change_owner(self, pfns: Iterable[int]) -> None:
+        """Leave what slabs stored in pages, as bytes, to the slab that gets the pages.
+
+        Only pages that were freed although a slab had them are a slab's already.
+        """
+        for pfn in pfns:
+            self._store_pointers(pfn, 0, PAGE_SIZE)
+
+    def forget_pointers(self, slab: Slab) -> None:
         """Drop the free pointers of pages that go back to the page allocator."""
-        freeptr = self.freeptr
-        if len(freeptr) < size // WORD:
-            for at in [at for at in freeptr if address <= at < address + size]:
-                del freeptr[at]
-        else:
-            for at in range(address, address + size, WORD):
-                freeptr.pop(at, None)
+        for pfn in range(slab.pfn, slab.pfn + (1 << slab.order)):
+            address = PAGE_OFFSET + (pfn << PAGE_SHIFT)
+            for obj, _ in self._pointers(pfn, address, PAGE_SIZE):
+                del self.freeptr[obj]

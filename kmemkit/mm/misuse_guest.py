@@ -20,7 +20,7 @@ from kmemkit.mm.memory import PAGE_SIZE
 from kmemkit.mm.mmzone import MIGRATE_TYPES
 from kmemkit.mm.physaddr import virt_to_pfn
 from kmemkit.mm.sched import Task
-from kmemkit.snapshot import Snapshot
+from kmemkit.snapshot import Snapshot, Step
 
 __all__ = ("KERNELS", "Guest", "Outcome", "first_line", "normalised")
 
@@ -75,13 +75,68 @@ def first_line(lines: Iterable[str]) -> str | None:
 
 @dataclass
 class Outcome:
-    """How a cell went, in a recording's words."""
+    """How a cell went, in a recording's words.
+
+    Attributes:
+        survived: yes, task killed, later oops, hung or panic.
+        report_first_line: what the misuse itself made the kernel say first, or None.
+        memory_returned: yes, no, or which part; n/a where there was none.
+        notes: damage that was found afterwards.
+        later: first lines of what struck later.
+        report: all lines that the misuse itself printed.
+        address, size, pages: where the memory was, how many bytes, and pages that are its own.
+        drift: how many pages the kernel's count of slab memory is wrong by afterwards.
+        foreign: how many pages of others went free with it.
+        guarded: whether KFENCE has taken the object back, and keeps it from being used again.
+        steps: the machine before, and after each stage, if that was asked for.
+    """
 
     survived: str = "yes"
     report_first_line: str | None = None
     memory_returned: str | None = None
     notes: list[str] = field(default_factory=list)
-    later: list[str] = field(default_factory=list)  #: first lines of what struck later
+    later: list[str] = field(default_factory=list)
+    report: tuple[str, ...] = ()
+    address: int = 0
+    size: int = 0
+    pages: tuple[int, ...] = ()
+    drift: int = 0
+    foreign: int = 0
+    guarded: bool = False
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """What a developer sees: ok, silent, report, oops, hung or panic.
+
+        A misuse is silent where nothing is said although memory is not back, damage is done or the
+        kernel counts wrong from here on.
+        """
+        if self.survived in ("hung", "panic"):
+            return self.survived
+        if self.survived == "task killed":
+            return "oops"
+        if self.report_first_line is not None:
+            return "report"
+        whole = self.returned in ("all", "")
+        return "ok" if whole and not self.damaged and not self.drift else "silent"
+
+    @property
+    def returned(self) -> str:
+        """How much of the memory came back: all, part, none, unknown; empty where there was none.
+
+        What KASAN or KFENCE keeps from being used again at once is back.
+        """
+        said = self.memory_returned or "n/a"
+        if self.guarded or "KASAN" in said:
+            return "all"
+        word = re.split("[ ;:]", said)[0]
+        return {"n/a": "", "yes": "all", "partly": "part", "no": "none"}.get(word, "unknown")
+
+    @property
+    def damaged(self) -> bool:
+        """Whether something went wrong later, in memory that others own by then."""
+        return bool(self.notes or self.later or self.foreign or self.survived == "later oops")
 
 
 @cache
@@ -134,8 +189,12 @@ def _free_blocks(kernel: Kernel, order: int) -> int:
 class Guest:
     """One recorded kernel, on which one thing is done wrong."""
 
-    def __init__(self, name: str) -> None:
-        """Raises ValueError: no kernel of that name was recorded."""
+    def __init__(self, name: str, *, steps: bool = False) -> None:
+        """Boot it; `steps` keeps snapshots of the machine on the way.
+
+        Raises:
+            ValueError: no kernel of that name was recorded.
+        """
         if name not in KERNELS:
             raise ValueError(f"recording: no kernel {name!r}; there are {', '.join(KERNELS)}")
         self.name = name
@@ -143,6 +202,7 @@ class Guest:
         self.kernel._dmesg.clear()
         self.outcome = Outcome()
         self.dead = False
+        self.keeps_steps = steps
         self.caches: dict[str, int] = {}
         self.pair: tuple[int, int] = (0, 0)
         #: what is looked at afterwards
@@ -155,8 +215,15 @@ class Guest:
         self.kernel.drain_all_pages()
         before = self.kernel.log_lines
         self.outcome.survived = self._survived(run) or "yes"
-        self.outcome.report_first_line = first_line(self._log_since(before))
+        self.outcome.report = tuple(self._log_since(before))
+        self.outcome.report_first_line = first_line(self.outcome.report)
         self._stage(self.kernel.drain_all_pages)
+
+    def keep_step(self, call: str) -> None:
+        """Keep what the machine looks like after a call, if that was asked for."""
+        if self.keeps_steps:
+            ok = not self.dead
+            self.outcome.steps.append(Step(call, "", ok, (), None, self.kernel.snapshot()))
 
     def afterwards(self, later: Callable[[], None] | None) -> None:
         """Let processes come and go, take memory of the same kind, and a mix; note the damage."""
@@ -239,7 +306,7 @@ class Guest:
     def take_pages(self) -> None:
         """Take nearly all memory page by page, and give it back; did a page come twice?"""
         kernel = self.kernel
-        count = sum(zone.free_pages for zone in kernel.zones) * 7 // 8
+        count = self.free_pages() * 7 // 8
         got: list[int] = []
         for _ in range(count):
             pfn = kernel.alloc_pages("GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN")
@@ -336,6 +403,15 @@ class Guest:
     def pfn(self, address: int) -> int:
         """Return the page behind an address, if there were one."""
         return virt_to_pfn(address)
+
+    def slab_pages(self) -> int:
+        """Return how many pages of unreclaimable slab the kernel counts (SUnreclaim)."""
+        state = self.kernel.node_page_state
+        return sum(pages for (_, item), pages in state.items() if item == "nr_slab_unreclaimable")
+
+    def free_pages(self) -> int:
+        """Return how many pages are on the buddy lists."""
+        return sum(zone.free_pages for zone in self.kernel.zones)
 
     def free_in_buddy(self, pages: Iterable[int]) -> int:
         """Return how many of the pages are on the buddy lists."""

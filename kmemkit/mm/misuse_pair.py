@@ -180,20 +180,38 @@ FREERS: dict[str, Callable[[Guest, Block], None]] = {
 # -- playing --------------------------------------------------------------------------------------
 
 
-def play_pair(kernel: str, allocator: str, freer: str) -> Outcome:
+def play_pair(kernel: str, allocator: str, freer: str, *, steps: bool = False) -> Outcome:
     """Allocate with one function, free with another, and see what becomes of it.
+
+    Args:
+        kernel: one of KERNELS: plain, noinit, slabdbg, kfence, kasan.
+        allocator: one of ALLOCATORS.
+        freer: one of FREERS.
+        steps: keep the machine as it was after the allocation, after the free, and afterwards.
 
     Raises:
         ValueError: one of them names nothing, or the block has no smaller order.
     """
     if allocator not in ALLOCATORS or freer not in FREERS:
         raise ValueError(f"recording: not a pair: {allocator!r}, {freer!r}")
-    guest = Guest(kernel)
+    guest = Guest(kernel, steps=steps)
+    outcome = guest.outcome
     own_cache(guest)
+    counted = guest.slab_pages()
     block = ALLOCATORS[allocator](guest)
+    outcome.address, outcome.size, outcome.pages = block.address, block.size, block.pages
     if freer == "free_pages_smaller" and not block.order:
         raise ValueError(f"recording: {allocator} has no smaller order")
+    guest.keep_step(allocator)
+    guest.kernel.drain_all_pages()
+    free = guest.free_pages()
     guest.misuse(lambda: FREERS[freer](guest, block))
+    if block.kind in ("large-kmalloc", "pages", "exact"):
+        outcome.drift = guest.slab_pages() - counted
+        outcome.foreign = max(guest.free_pages() - free - len(block.pages), 0)
+    kfence = guest.kernel.kfence
+    outcome.guarded = kfence is not None and block.address in kfence.freed.values()
+    guest.keep_step(freer)
     if block.kind == "none":
         guest.outcome.memory_returned = "n/a"
         guest.afterwards(None)
@@ -206,7 +224,8 @@ def play_pair(kernel: str, allocator: str, freer: str) -> Outcome:
         else:
             _note_returned(guest, block)
         guest.afterwards(guest.take_pages)
-    return guest.outcome
+    guest.keep_step("afterwards")
+    return outcome
 
 
 def _note_returned(guest: Guest, block: Block) -> None:

@@ -88,7 +88,6 @@ class PageCalls(Machine):
                     pfn = pages.popleft()
                     zone.page[pfn] = context.page_byte | order
                     self._owner[pfn] = 0
-                    self._seq += 1
                     self.now += self.CALL_NS
                     return pfn
         return self._alloc_pages(gfp, order, nid, owner)
@@ -99,7 +98,6 @@ class PageCalls(Machine):
         order = self._order(order)
         self._know_owner(owner)
         if self.trace is None and not self.listeners and order <= self._max_order:
-            self._seq += 1
             return self._alloc(context, order, owner)
         names = flags.decode(context.gfp) or "0"
         return self._call(
@@ -216,7 +214,6 @@ class PageCalls(Machine):
                 pcp.alloc_factor >>= 1
                 if seen < pcp.batch << PCP_BATCH_SCALE_MAX:
                     pcp.free_count = seen + (1 << order)
-                self._seq += 1
                 return
         self._free_pages(page, order)
 
@@ -229,7 +226,6 @@ class PageCalls(Machine):
             check_virt_addr(self, page)
         pfn = self._pfn(page)
         if self.trace is None and not self.listeners:
-            self._seq += 1
             self._zone_hint = self.page_zone(pfn)
             self._free(pfn, order)
             return

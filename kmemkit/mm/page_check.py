@@ -155,8 +155,9 @@ def free_pages_prepare(
     """Look at every page about to be freed; return whether the block may go on a free list.
 
     Linux: mm/page_alloc.c free_pages_prepare(). One bad page and the whole block is dropped: it
-    leaks, which is kinder than handing it out twice. `allocated` is the order the block has; only
-    of a compound one does the kernel know it, and asks only with CONFIG_DEBUG_VM.
+    leaks, which is kinder than handing it out twice. `allocated` is the order the block has, -1
+    for what its first page says; only of a compound one does the kernel know it, and asks only
+    with CONFIG_DEBUG_VM.
 
     Raises:
         KernelBug: it asked, and the order is wrong.
@@ -165,6 +166,7 @@ def free_pages_prepare(
         _trace_free(zone.trace, pfn, order)
     compound, own = pfn in zone.mem_map.compound, 1 << order
     if compound:
+        allocated = zone.page[pfn] & 15 if allocated < 0 else allocated
         if kernel.debug_kernel and order != allocated:
             raise vm_bug_on_page(
                 kernel, zone, pfn, "compound && compound_order(page) != order",

@@ -32,6 +32,7 @@ __all__ = (
     "SLAB_STORE_USER",
     "SLAB_TRACE",
     "SLAB_TYPESAFE_BY_RCU",
+    "CachePointer",
     "KmemCache",
     "KmemCacheCpu",
     "KmemCacheNode",
@@ -86,14 +87,37 @@ class Slab:
     workingset: bool = False  #: PG_workingset: was on the node's partial list, never a CPU's
 
 
+class CachePointer(int):
+    """A struct kmem_cache pointer: what kmem_cache_create() returns, and the others take."""
+
+    name: str
+
+    def __new__(cls, address: int, name: str) -> CachePointer:
+        """Return the address of a cache's struct, which prints with the cache's name."""
+        self = super().__new__(cls, address)
+        self.name = name
+        return self
+
+    def __getnewargs__(self) -> tuple[int, str]:
+        """Return what a copy is made of."""
+        return int(self), self.name
+
+    def __repr__(self) -> str:
+        return f"<kmem_cache {self.name}>"
+
+
+NO_CACHE = CachePointer(0, "")
+
+
 @dataclass(slots=True, eq=False)
 class KmemCacheCpu:
     """What a CPU holds of a cache (struct kmem_cache_cpu)."""
 
     freelist: int = 0
     slab: Slab | None = None
-    #: address of `slab`, or -1: one comparison tells whether an object is in it
+    #: address of `slab`, or -1; where objects begin in it, in bytes, if the short ways may be taken
     base: int = -1
+    starts: frozenset[int] = frozenset()
     #: slabs with free objects kept for later, head first
     partial: list[Slab] = field(default_factory=list)
 
@@ -154,7 +178,7 @@ class KmemCache:
     random_seq: list[int] | None = None  #: order of the objects in a new slab
     refcount: int = 1
     aliases: list[str] = field(default_factory=list)  #: names of caches merged into this one
-    pointer: int = 0  #: address of the struct
+    pointer: CachePointer = NO_CACHE  #: address of the struct
     cpus: list[KmemCacheCpu] = field(default_factory=list)
     nodes: list[KmemCacheNode] = field(default_factory=list)
     #: the running CPU's

@@ -24,6 +24,7 @@ from kmemkit.mm.slab import (
     SLAB_RED_ZONE,
     SLAB_STORE_USER,
     SLAB_TYPESAFE_BY_RCU,
+    CachePointer,
     KmemCache,
     Slab,
 )
@@ -41,7 +42,7 @@ from kmemkit.mm.slub_debug import skip_orig_size_check
 from kmemkit.mm.slub_layout import get_order
 from kmemkit.mm.slub_pages import GFP_SLAB_BUG_MASK
 
-__all__ = ("ZERO_SIZE_PTR", "CachePointer", "SlabCalls")
+__all__ = ("ZERO_SIZE_PTR", "SlabCalls")
 
 ZERO_SIZE_PTR = 16
 SIZE_MAX = (1 << 64) - 1
@@ -51,21 +52,6 @@ MIGHT_SLEEP_MUTEX = "kernel/locking/mutex.c:586"
 COMPOUND_HEAD = 8
 # Inside a class Python would mangle names that begin with two underscores.
 COMP, ZERO, NOWARN = flags.__GFP_COMP, flags.__GFP_ZERO, flags.__GFP_NOWARN
-
-
-class CachePointer(int):
-    """A struct kmem_cache pointer: what kmem_cache_create() returns, and the others take."""
-
-    name: str
-
-    def __new__(cls, address: int, name: str) -> CachePointer:
-        """Return the address of a cache's struct, which prints with the cache's name."""
-        self = super().__new__(cls, address)
-        self.name = name
-        return self
-
-    def __repr__(self) -> str:
-        return f"<kmem_cache {self.name}>"
 
 
 class SlabCalls(SlabMachine):
@@ -102,7 +88,7 @@ class SlabCalls(SlabMachine):
             might_sleep(self, MIGHT_SLEEP_MUTEX)
             user = (useroffset, usersize)
             s = create_cache(self, name, size, align, flags, ctor, user)
-            return None if s is None else CachePointer(s.pointer, s.name)
+            return None if s is None else s.pointer
 
         return self._call(f"kmem_cache_create({name}, {size})", run, str)
 
@@ -137,7 +123,7 @@ class SlabCalls(SlabMachine):
         self._caches_ready()
         for s in self.slab_caches:
             if s.name == name or name in s.aliases:
-                return CachePointer(s.pointer, s.name)
+                return s.pointer
         raise ValueError(f"there is no cache {name!r}; make one with kmem_cache_create()")
 
     def _cache(self, cache: int | None) -> KmemCache:
@@ -159,17 +145,16 @@ class SlabCalls(SlabMachine):
     def kmem_cache_alloc(self, cache: int, gfp: int | str) -> int | None:
         """Allocate an object; return its address, or None (same name in Linux)."""
         # Nearly every request is served from the CPU's list while nobody looks. That way is written
-        # out here and below, because a call costs more than the work.
-        s = self.hot_caches.get(cache)
-        if s is not None and gfp in self.hot_masks and not self.listeners:
-            c = s.cpu
-            at = c.freelist
-            if at:
-                after = self.freeptr.pop(at + s.offset, None)
-                if after is not None:  # its free pointer is sound
-                    c.freelist = after
-                    self._seq += 1
-                    return at
+        # out here and below, because a call costs more than the work. What is not in the tables,
+        # whatever it is, goes the careful way.
+        try:
+            c = self.hot_caches[cache].cpu
+            if gfp in self.hot_sizes:
+                at = c.freelist
+                c.freelist = self.freeptr.pop(at)  # not there: none, or not sound
+                return at
+        except (KeyError, TypeError):
+            pass
         return self.kmem_cache_alloc_node(cache, gfp, -1)
 
     def kmem_cache_zalloc(self, cache: int, gfp: int | str) -> int | None:
@@ -205,17 +190,18 @@ class SlabCalls(SlabMachine):
 
         A wrong cache is reported, and the object goes to its own.
         """
-        hot = self.hot_caches.get(cache)
-        if hot is not None and type(obj) is int and not self.listeners:
-            c = hot.cpu
-            head, inside = c.freelist, obj - c.base
-            if inside in hot.starts and obj != head:
-                self.freeptr[obj + hot.offset] = head
-                c.freelist = obj
-                self._seq += 1
+        at = obj or 0
+        try:
+            c = self.hot_caches[cache].cpu
+            head = c.freelist
+            if at - c.base in c.starts and at != head:
+                self.freeptr[at] = head
+                c.freelist = at
                 return
+        except (KeyError, TypeError):
+            pass
         s = self._cache(cache)
-        run = lambda: self._kmem_cache_free(s, obj or 0)  # noqa: E731
+        run = lambda: self._kmem_cache_free(s, at)  # noqa: E731
         self._call(f"kmem_cache_free({s.name}, {_address(obj)})", run, _nothing)
 
     def _kmem_cache_free(self, s: KmemCache, at: int) -> None:
@@ -241,17 +227,14 @@ class SlabCalls(SlabMachine):
         Up to 8192 bytes come from the size classes' caches, more from the page allocator, to 4 MiB.
         kmalloc(0) is ZERO_SIZE_PTR.
         """
-        if self.slab_hot and gfp in self.hot_masks and type(size) is int and not self.listeners:
-            caches = self.hot_kmalloc[self.hot_masks[gfp]]
-            if 0 < size < len(caches):
-                s = caches[size]
-                c = s.cpu
+        try:
+            if type(size) is int and size > 0:
+                c = self.hot_sizes[gfp][size].cpu
                 at = c.freelist
-                after = self.freeptr.pop(at + s.offset, None) if at else None
-                if after is not None:
-                    c.freelist = after
-                    self._seq += 1
-                    return at
+                c.freelist = self.freeptr.pop(at)
+                return at
+        except (IndexError, KeyError, TypeError):
+            pass
         return self.kmalloc_node(size, gfp, -1)
 
     def kzalloc(self, size: int, gfp: int | str) -> int | None:
@@ -269,14 +252,14 @@ class SlabCalls(SlabMachine):
         """Return a mask as an int, and remember that it is a good one."""
         self._caches_ready()
         mask = flags.as_mask(gfp, self.release)
-        if gfp not in self.hot_masks:
+        if self.slab_hot and gfp not in self.hot_sizes:
             kind = kmalloc_type(mask)
-            self.hot_masks[gfp] = kind
-            if kind not in self.hot_kmalloc:
+            if kind not in self.kmalloc_sizes:
                 sizes = [
                     self.kmalloc_slab(max(n, 1), mask) for n in range(KMALLOC_MAX_CACHE_SIZE + 1)
                 ]
-                self.hot_kmalloc[kind] = sizes if all(s.clears for s in sizes) else []
+                self.kmalloc_sizes[kind] = sizes if all(s.clears for s in sizes) else []
+            self.hot_sizes[gfp] = self.kmalloc_sizes[kind]
         return mask
 
     def _kmalloc(self, size: int, mask: int, node: int) -> int | None:
@@ -314,19 +297,17 @@ class SlabCalls(SlabMachine):
 
     def kfree(self, address: int | None) -> None:
         """Free what kmalloc() or kmem_cache_alloc() gave; NULL and ZERO_SIZE_PTR are fine."""
-        if self.slab_hot and type(address) is int and not self.listeners:
-            slab = self.slabs.get(address - PAGE_OFFSET >> PAGE_SHIFT)
-            if slab is not None:
-                s = slab.cache
-                c = s.cpu
-                head = c.freelist
-                inside = address - slab.address
-                if slab is c.slab and s.clears and inside in s.starts and address != head:
-                    self.freeptr[address + s.offset] = head
-                    c.freelist = address
-                    self._seq += 1
-                    return
         at = address or 0
+        if self.slab_hot:
+            try:
+                c = self.slabs[at - PAGE_OFFSET >> PAGE_SHIFT].cache.cpu
+                head = c.freelist
+                if at - c.base in c.starts and at != head:
+                    self.freeptr[at] = head
+                    c.freelist = at
+                    return
+            except (KeyError, TypeError):
+                pass
         self._call(f"kfree({_address(address)})", lambda: self._kfree(at), _nothing)
 
     def _kfree(self, at: int) -> None:

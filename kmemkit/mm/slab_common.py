@@ -30,6 +30,7 @@ from kmemkit.mm.slab import (
     SLAB_STORE_USER,
     SLAB_TRACE,
     SLAB_TYPESAFE_BY_RCU,
+    CachePointer,
     KmemCache,
     KmemCacheCpu,
     KmemCacheNode,
@@ -149,7 +150,8 @@ def __kmem_cache_create(kernel: SlabMachine, s: KmemCache, bits: int) -> bool:
     s.random = kernel.get_random_u64()
     s.cpus = [KmemCacheCpu() for _ in range(kernel.nr_cpus)]
     s.nodes = [KmemCacheNode() for _ in range(kernel.nr_nodes)]
-    s.pointer = max(kernel.kmem_caches, default=FIRST_POINTER) + POINTER_STEP
+    address = max(kernel.kmem_caches, default=FIRST_POINTER) + POINTER_STEP
+    s.pointer = CachePointer(address, s.name)
     kernel.adopt_cache(s)
     return True
 

@@ -70,7 +70,8 @@ def thaw_cache(frozen: CacheSnapshot) -> KmemCache:
     for cpu in frozen.cpus:
         slab = None if cpu.slab is None else slabs[cpu.slab]
         base = -1 if slab is None or slab.order != s.oo[0] else slab.address
-        s.cpus.append(KmemCacheCpu(cpu.freelist, slab, base, [slabs[pfn] for pfn in cpu.partial]))
+        partial_slabs = [slabs[pfn] for pfn in cpu.partial]
+        s.cpus.append(KmemCacheCpu(cpu.freelist, slab, base, partial=partial_slabs))
     s.cpu = s.cpus[0]
     s.frozen = None if frozen.slabs or frozen.random_seq else frozen
     return s

@@ -72,13 +72,14 @@ class SlabMachine(PageCalls):
         self.kasan: Kasan | None = None
         #: the memory's, at hand
         self.freeptr = self.memory.freeptr
-        #: whether the short ways of `slab_calls` may be taken: nobody wrote bytes, nothing checks
+        #: whether the short ways of `slab_calls` may be taken: nobody wrote bytes, nobody looks
         self.slab_hot = False
-        #: caches of which they may be taken, by pointer; masks known to be good, with the kmalloc
-        #: type they stand for; that type's cache for every size
+        #: caches of which they may be taken, by pointer; masks known to be good, with the cache
+        #: that serves a kmalloc() of each size. Empty where slab_hot is False.
         self.hot_caches: dict[int, KmemCache] = {}
-        self.hot_masks: dict[int | str, str] = {}
-        self.hot_kmalloc: dict[str, list[KmemCache]] = {}
+        self.hot_sizes: dict[int | str, list[KmemCache]] = {}
+        #: kmalloc type -> the cache for every size
+        self.kmalloc_sizes: dict[str, list[KmemCache]] = {}
 
     # -- freeze and thaw --------------------------------------------------------------------------
 
@@ -102,7 +103,7 @@ class SlabMachine(PageCalls):
     def _load(self, snapshot: Snapshot) -> None:
         super()._load(snapshot)
         self.slab_caches, self.kmem_caches, self.slabs, self.kmalloc_caches = [], {}, {}, {}
-        self.hot_caches, self.hot_masks, self.hot_kmalloc = {}, {}, {}
+        self.kmalloc_sizes = {}
         frozen: Mapping[str, Any] = snapshot.slab
         for name in self._PLAIN:
             if name in frozen:
@@ -132,6 +133,8 @@ class SlabMachine(PageCalls):
         if s.clears and self.slab_hot and not s.dying:
             self.hot_caches[s.pointer] = s
         s.cpu = s.cpus[self._cpu]
+        for c in s.cpus:
+            c.starts = s.starts if s.clears else frozenset()
         for slab in s.slabs():
             self.slabs.update(dict.fromkeys(range(slab.pfn, slab.pfn + (1 << slab.order)), slab))
 
@@ -139,25 +142,17 @@ class SlabMachine(PageCalls):
         for s in self.kmem_caches.values():
             s.cpu = s.cpus[self._cpu]
 
-    def record(self, limit: int = 512) -> None:
-        """Keep events, reasons and a snapshot after each call from here on, as Machine.record()."""
-        super().record(limit)
-        self.refresh_hot()
-
-    def stop_recording(self) -> None:
-        """Record nothing from here on, and forget what was recorded."""
-        super().stop_recording()
+    def _attention_changed(self) -> None:
+        super()._attention_changed()
         self.refresh_hot()
 
     def refresh_hot(self) -> None:
         """Work out anew whether the short ways may be taken."""
         self.freeptr = self.memory.freeptr
-        self.slab_hot = (
-            self.init_on_alloc
-            and self.trace is None
-            and not (self.memory.pages or self.kfence or self.debug_kernel or self.watched)
-        )
-        self.hot_caches = {}
+        looks = self.trace is not None or self.listeners or self.watched
+        checks = self.kfence is not None or self.debug_kernel
+        self.slab_hot = self.init_on_alloc and not (looks or checks or self.memory.pages)
+        self.hot_caches, self.hot_sizes = {}, {}
         if self.slab_hot:
             self.hot_caches = {s.pointer: s for s in self.slab_caches if s.clears}
 
@@ -187,7 +182,7 @@ class SlabMachine(PageCalls):
         """Note that a page holds bytes: from here on allocations take the way that clears them."""
         for zone in self.zones:
             zone.flags |= ZONE_HAS_BYTES
-        self.slab_hot, self.hot_caches = False, {}
+        self.slab_hot, self.hot_caches, self.hot_sizes = False, {}, {}
 
     def slab_pages(self, s: KmemCache, gfp: int, order: int, node: int) -> int | None:
         """Allocate pages for a slab (alloc_slab_page()); return the first one's pfn, or None."""

@@ -175,6 +175,7 @@ def _load_freelist(kernel: SlabMachine, s: KmemCache, c: KmemCacheCpu) -> int:
 def _activate(kernel: SlabMachine, s: KmemCache, c: KmemCacheCpu, slab: Slab) -> int:
     """Make a slab the CPU's: for the node, all its objects are in use now (freeze_slab())."""
     c.slab, c.base = slab, slab.address if slab.order == s.oo[0] else -1
+    c.starts = s.starts if s.clears else frozenset()
     c.freelist, slab.freelist = slab.freelist, 0
     slab.inuse, slab.frozen = slab.objects, True
     return _load_freelist(kernel, s, c)

@@ -99,9 +99,9 @@ def _bytes_are(
     if length <= 0:
         return True
     found = kernel.memory.read(start, length)
-    wrong = [offset for offset, byte in enumerate(found) if byte != value]
-    if not wrong:
+    if found.count(value) == length:
         return True
+    wrong = [offset for offset, byte in enumerate(found) if byte != value]
     first, last = start + wrong[0], start + wrong[-1]
     # Before 6.13 the place is printed before the report's head
     kernel.printk(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kmemkit import gfp as flags
 from kmemkit.mm import slub_debug
 from kmemkit.mm.freepointer import set_freepointer
-from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
+from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT
 from kmemkit.mm.random import splitmix64
 from kmemkit.mm.slab import SLAB_RECLAIM_ACCOUNT, KmemCache, Slab
 
@@ -107,6 +107,7 @@ def account_slab(kernel: SlabMachine, slab: Slab, sign: int) -> None:
     item = "nr_slab_reclaimable" if reclaimable else "nr_slab_unreclaimable"
     kernel.node_page_state[slab.nid, item] += sign << slab.order
     if sign > 0:
+        kernel.memory.change_owner(pages)
         kernel.slabs.update(dict.fromkeys(pages, slab))
         s.nodes[slab.nid].slabs[slab.pfn] = slab
     else:
@@ -123,6 +124,6 @@ def discard_slab(kernel: SlabMachine, slab: Slab) -> None:
     """
     s = slab.cache
     slub_debug.check_slab_before_freeing(kernel, s, slab)
-    kernel.memory.forget_pointers(slab.address, PAGE_SIZE << slab.order)
+    kernel.memory.forget_pointers(slab)
     account_slab(kernel, slab, -1)
     kernel.slab_pages_free(s, slab.pfn, slab.order)

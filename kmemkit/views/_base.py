@@ -1,6 +1,6 @@
 """What all views share: the text twin, following a kernel, and messages that never pile up.
 
-A view is made from a `Snapshot`, or follows anything that has `snapshot()` and a `listeners` list
+A view is made from a `Snapshot`, or follows anything that has `snapshot()` and can be listened to
 (a Kernel; this file never imports one). Subclasses in this folder define `text()`, `_describe()`
 and `_fill()`, and call `_open(source)` at the end of `__init__`.
 """
@@ -46,10 +46,16 @@ _STATIC = Path(__file__).parent / "static"
 class Follows(Protocol):
     """What a view can follow: it calls every listener after each change of its state."""
 
-    listeners: list[Callable[[], None]]
-
     def snapshot(self) -> Snapshot:
         """Return the state now."""
+        ...
+
+    def add_listener(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change."""
+        ...
+
+    def remove_listener(self, listener: Callable[[], None]) -> None:
+        """Call it no longer."""
         ...
 
 
@@ -185,14 +191,14 @@ class Shown:
         """Show `kernel` now and after each of its calls, until unfollow() or close()."""
         self.unfollow()
         self._kernel = kernel
-        kernel.listeners.append(self._kernel_changed)
+        kernel.add_listener(self._kernel_changed)
         self._kernel_changed()
 
     def unfollow(self) -> None:
         """Stay at the state shown now."""
         if self._kernel is not None:
             self._snapshot = self.snapshot
-            self._kernel.listeners.remove(self._kernel_changed)
+            self._kernel.remove_listener(self._kernel_changed)
             self._kernel = None
 
     def close(self) -> None:

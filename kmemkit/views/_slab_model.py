@@ -119,10 +119,7 @@ class CacheModel:
             if depends == known.depends:
                 return known
         states = list(map(self._state, slabs))
-        offset = self.cache.offset
-        pointers = tuple(
-            at + offset for state in states for found in state.lists for at in found.objects
-        )
+        pointers = tuple(at for state in states for found in state.lists for at in found.objects)
         words = b"".join(state.words.tobytes() for state in states)
         layout = b"".join(struct.pack("<II", slab.pfn, slab.objects) for slab in slabs)
         inuse = sum(state.inuse for state in states)

@@ -148,7 +148,7 @@ def test_section_as_a_block_and_as_two_calls(frame):
 def test_section_is_a_recorded_call(frame):
     kernel, heard = Kernel("1M"), []
     kernel.record()
-    kernel.listeners.append(lambda: heard.append(tuple(kernel.context.frames)))
+    kernel.add_listener(lambda: heard.append(tuple(kernel.context.frames)))
     with getattr(kernel, SECTIONS[frame][0])():
         said = str(kernel.why())
     assert heard == [(frame,), ()]

@@ -45,13 +45,6 @@ def test_owner_is_forgotten_by_the_next_request():
         kernel.free_pages(pfn)
 
 
-def test_calls_are_counted_recorded_or_not():
-    kernel = Kernel("1M")
-    for number in range(1, 9):
-        kernel.free_pages(kernel.alloc_pages("GFP_KERNEL"))
-        assert kernel.snapshot().seq == 2 * number
-
-
 def test_get_free_pages_gives_an_address():
     kernel = Kernel("1M")
     assert kernel.get_free_pages("GFP_KERNEL", 1) == PAGE_OFFSET

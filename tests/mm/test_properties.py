@@ -7,7 +7,7 @@ import os
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -551,6 +551,12 @@ WRONG = st.lists(
     ram=st.sampled_from((64, 100, 128)),
     pcp=st.booleans(),
     cmdline=st.sampled_from(("", "init_on_alloc=0")),
+)
+@example(  # a tail page, freed with so big an order that the next block is compound
+    steps=[("alloc", "GFP_KERNEL", 4), ("alloc", "GFP_KERNEL | __GFP_COMP", 1), ("free", 14, 2)],
+    ram=64,
+    pcp=False,
+    cmdline="",
 )
 def test_wrong_frees_end_in_a_report_or_a_bug_never_in_a_crash(steps, ram, pcp, cmdline):
     kernel = Kernel(ram * 4096, pcp=pcp, cmdline=cmdline)

@@ -168,7 +168,7 @@ def test_huge_pages_and_what_a_user_set():
 def test_writes_are_calls_with_history(kernel):
     kernel.record()
     heard = []
-    kernel.listeners.append(lambda: heard.append(kernel.vm.min_free_kbytes))
+    kernel.add_listener(lambda: heard.append(kernel.vm.min_free_kbytes))
     kernel.sysctl("vm.min_free_kbytes", 4096)
     kernel.sysctl("vm.lowmem_reserve_ratio", (1, 1))
     kernel.transparent_hugepage("always")

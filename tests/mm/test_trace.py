@@ -472,7 +472,7 @@ def a_run(kernel, seed):
 def test_recording_changes_no_result_and_no_state(machine, seed):
     silent, watched, heard = (Kernel(**machine) for _ in range(3))
     watched.record(limit=3)
-    heard.listeners.append(lambda: None)
+    heard.add_listener(lambda: None)
     results = [a_run(kernel, seed) for kernel in (silent, watched, heard)]
     assert results[0] == results[1] == results[2]
     assert plain(silent) == plain(watched) == plain(heard)

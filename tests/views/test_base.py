@@ -40,6 +40,12 @@ class Kernel:
         for listener in list(self.listeners):
             listener()
 
+    def add_listener(self, listener):
+        self.listeners.append(listener)
+
+    def remove_listener(self, listener):
+        self.listeners.remove(listener)
+
 
 @pytest.fixture
 def no_waiting(monkeypatch):

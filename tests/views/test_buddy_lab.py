@@ -480,7 +480,7 @@ def test_closing_takes_every_part_away_and_leaves_the_kernel_alone(lab):
     assert all(part.comm for part in parts)
     lab.close()
     assert not any(part.comm for part in parts)
-    assert kernel.listeners == []
+    assert kernel.listeners == ()
     kernel.alloc_pages("GFP_KERNEL", 0)
 
 

@@ -313,7 +313,7 @@ def spent():
 
 def state_of(kernel):
     now = kernel.snapshot()
-    return (now.pages, now.vmstat, now.seq, now.now, now.settings["dmesg"], now.nodes)
+    return (now.pages, now.vmstat, now.now, now.settings["dmesg"], now.nodes)
 
 
 def test_an_order_that_is_too_high_is_turned_away_at_the_door(spent):
@@ -347,7 +347,7 @@ def test_the_kernel_that_is_given_never_changes(tight):
     assert state_of(tight) == before
     assert tight.history == ()
     view.close()
-    assert tight.listeners == []
+    assert tight.listeners == ()
 
 
 def test_roads_part_where_only_one_may_reclaim(tight):
@@ -492,7 +492,7 @@ def test_a_new_moment_is_a_new_question_and_is_walked_only_when_somebody_looks()
     view.act("commit", answer="low")
     assert view.verdict.right
     walked = []
-    kernel.listeners.append(lambda: walked.append(len(view._roads)))
+    kernel.add_listener(lambda: walked.append(len(view._roads)))
     for _ in range(50):
         kernel.alloc_pages(KERNEL, 3)
     assert set(walked) == {0}

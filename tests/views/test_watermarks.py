@@ -240,7 +240,7 @@ def test_follows_the_kernel_and_stays_when_told():
     view.unfollow()
     kernel.alloc_pages("GFP_KERNEL", 0)
     assert len(view.points()) == 2
-    assert kernel.listeners == []
+    assert kernel.listeners == ()
 
 
 def test_a_stepper_moves_the_point_that_is_read(pressed):
