@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kmemkit.dmesg import explain
     from kmemkit.gfp import (
         __GFP_ACCOUNT,
         __GFP_BITS_MASK,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from kmemkit.mm.errors import KernelBug, Livelock, Oops, Panic
     from kmemkit.mm.kernel import Kernel
     from kmemkit.mm.ladder import climb
+    from kmemkit.mm.misuse_pair import play_pair
     from kmemkit.views import (
         BuddyLab,
         Compaction,
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
         LeakGym,
         OverflowCalculator,
         PageMap,
+        PairingTable,
         ReclaimLadder,
         SizeClasses,
         SlabMap,
@@ -148,6 +151,7 @@ __all__ = (
     "Oops",
     "OverflowCalculator",
     "PageMap",
+    "PairingTable",
     "Panic",
     "ReclaimLadder",
     "SizeClasses",
@@ -161,8 +165,10 @@ __all__ = (
     "describe",
     "diff",
     "encode",
+    "explain",
     "gfp_migratetype",
     "gfp_zone",
+    "play_pair",
 )
 
 __version__ = "0.1.0"
@@ -181,6 +187,7 @@ _HOMES = {
     "Oops": "kmemkit.mm.errors",
     "OverflowCalculator": "kmemkit.views",
     "PageMap": "kmemkit.views",
+    "PairingTable": "kmemkit.views",
     "Panic": "kmemkit.mm.errors",
     "ReclaimLadder": "kmemkit.views",
     "SizeClasses": "kmemkit.views",
@@ -190,6 +197,8 @@ _HOMES = {
     "ZonelistWalker": "kmemkit.views",
     "climb": "kmemkit.mm.ladder",
     "diff": "kmemkit.why",
+    "play_pair": "kmemkit.mm.misuse_pair",
+    "explain": "kmemkit.dmesg",
 }
 
 

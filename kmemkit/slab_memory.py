@@ -72,8 +72,6 @@ class SlabMemory:
         memory: Mapping[str, Any] = frozen.get("memory", {})
         #: pfn -> its bytes; a page that nobody wrote to is not there and holds zeroes
         self.pages: Mapping[int, bytes] = memory.get("pages", {})
-        #: free object -> what its pointer leads to, where that is stored as it should be
-        self.freeptr: Mapping[int, int] = memory.get("freeptr", {})
         #: object -> {"Allocated": Track, "Freed": Track}, in caches that remember who it was
         self.tracks: Mapping[int, Mapping[str, Any]] = frozen.get("tracks", {})
         #: object -> bytes that kmalloc() was asked for, in caches that remember it
@@ -84,7 +82,7 @@ class SlabMemory:
     def free_list(self, cache: CacheSnapshot, slab: SlabSnapshot, head: int) -> FreeList:
         """Follow a free list of a slab from its first object; 0 is an empty one."""
         low, high = slab.address, slab.address + (PAGE_SIZE << slab.order)
-        known = self.freeptr
+        known = slab.links
         found: dict[int, None] = {}
         at = head
         while low <= at < high and at not in found:
@@ -95,7 +93,7 @@ class SlabMemory:
 
     def pointer(self, cache: CacheSnapshot, slab: SlabSnapshot, at: int) -> int:
         """Return where the free pointer of an object leads; garbage if it was overwritten."""
-        known = self.freeptr.get(at)
+        known = slab.links.get(at)
         if known is not None:
             return known
         place = at + cache.offset
@@ -114,9 +112,8 @@ class SlabMemory:
             page = self.pages.get(pfn)
             out += bytes(length) if page is None else page[offset : offset + length]
         for at in range(address & -WORD, address + size, WORD):
-            obj = at - cache.offset
-            pointer = self.freeptr.get(obj)
-            if pointer is not None and obj >= slab.address:  # else another slab's
+            pointer = slab.links.get(at - cache.offset)
+            if pointer is not None:
                 stored = _encode(cache, at, pointer).to_bytes(WORD, "little")
                 for n, byte in enumerate(stored, at - address):
                     if 0 <= n < size:

@@ -5,7 +5,7 @@ Linux: struct kmem_cache and its kin in mm/slab.h.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,6 +29,8 @@ class SlabSnapshot(NamedTuple):
     frozen: bool
     on_node: bool
     workingset: bool
+    #: free object -> the next one, where that pointer is stored in this slab as it should be
+    links: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)

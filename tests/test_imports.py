@@ -20,6 +20,7 @@ PACKAGE = ROOT / "kmemkit"
 
 GROUND = {"strings", "gfp"}
 READERS = GROUND | {
+    "dmesg",
     "overflow",
     "size_classes",
     "slab_memory",
@@ -33,6 +34,7 @@ EVERYTHING = READERS | {"mm", "reports", "guide", "views", "lessons", "verify", 
 #: part of kmemkit -> the other parts that it may import
 MAY_IMPORT = {
     "strings": set(),
+    "dmesg": {"strings"},
     "gfp": {"strings"},
     "overflow": set(),
     "size_classes": set(),
@@ -50,7 +52,7 @@ MAY_IMPORT = {
     "lab": {"strings"},
     "websocket": set(),
     "cli": EVERYTHING | {"__init__"},
-    "__init__": {"gfp", "mm", "views", "why"},
+    "__init__": {"dmesg", "gfp", "mm", "views", "why"},
     "__main__": {"cli"},
 }
 HEAVY = {"anywidget", "bqplot", "ipywidgets", "numpy", "pandas"}
@@ -147,7 +149,7 @@ def test_loads_none_of_the_heavy_packages(statement):
 
 VIEWS = (
     "BuddyLab", "Compaction", "ContextStack", "FreeAreas", "GfpPanel", "LeakGym", "OverflowCalculator",
-    "PageMap", "ReclaimLadder",
+    "PageMap", "PairingTable", "ReclaimLadder",
     "SizeClasses", "SlabMap", "Stepper", "Watermarks", "ZonelistWalker",
 )  # fmt: skip
 

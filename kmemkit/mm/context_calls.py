@@ -165,7 +165,7 @@ class ContextCalls(Machine):
             if enabled:
                 debug.interrupts_enabled_in_irq_work(self)
 
-        self._call("irq_exit()", run, _nothing)
+        self._call("irq_exit()", run)
 
     def softirq(self) -> Section:
         """Let a softirq run on top of the current task: it makes the calls until softirq_exit().
@@ -194,7 +194,7 @@ class ContextCalls(Machine):
         Args:
             where: source file and line, for the report.
         """
-        self._call("might_sleep()", lambda: debug.might_sleep(self, where), _nothing)
+        self._call("might_sleep()", lambda: debug.might_sleep(self, where))
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -210,12 +210,12 @@ class ContextCalls(Machine):
                 self.current.flags &= ~PF_MEMALLOC
             self._moved()
 
-        self._call(call, run, _nothing)
+        self._call(call, run)
         return section
 
     def _leave(self, frame: str, call: str, name: str = "") -> None:
         self.context.innermost(frame, name)
-        self._call(call, lambda: self._left(frame, name), _nothing)
+        self._call(call, lambda: self._left(frame, name))
 
     def _left(self, frame: str, name: str = "") -> None:
         detail = self.context.leave(frame, name)
@@ -240,7 +240,3 @@ def _lock(name: str) -> str:
     if not isinstance(name, str):
         raise TypeError(f"name={name!r}: give the lock's name as text")
     return f"&{name or 'lock'}"
-
-
-def _nothing(_: None) -> str:
-    return ""

@@ -217,13 +217,13 @@ def system_caches() -> tuple[SystemCache, ...]:
 
 def _parse() -> Iterator[SystemCache]:
     for line in CACHES.split("\n")[1:-1]:
-        name, size, align, letters, user, *ctor = line.split(" ")
+        name, size, align, letters, shown, *ctor = line.split(" ")
         bits = 0 if letters == "-" else sum(FLAGS[letter] for letter in letters)
         if not name.endswith("*"):
-            yield SystemCache(name, int(size), int(align), bits, 0, int(user), "".join(ctor))
+            yield SystemCache(name, int(size), int(align), bits, 0, int(shown), "".join(ctor))
             continue
-        offset, most = map(int, user.split("+"))
+        offset, most = map(int, shown.split("+"))  # kmem_buckets_create()
         for one in BUCKET_SIZES:
             label = f"{one >> 10}k" if one >= 1024 else str(one)
-            usersize = max(min(one - offset, most), 0)
-            yield SystemCache(name[:-1] + label, one, 0, bits, offset, usersize, "")
+            user = (offset, min(one - offset, most)) if offset < one else (0, 0)
+            yield SystemCache(name[:-1] + label, one, 0, bits, *user, "")

@@ -104,11 +104,20 @@ class Kasan:
         self.freed[at] = None
         slub.slab_free(kernel, slab.cache, slab, at)
 
+    def forget(self, slab: Slab) -> None:
+        """Know nothing any more of the objects of a slab whose pages go back."""
+        s = slab.cache
+        first = slab.address + s.red_left_pad
+        for at in range(first, first + slab.objects * s.size, s.size):
+            self.freed.pop(at, None)
+
     def free_large(self, kernel: SlabMachine, at: int, head: int) -> None:
         """Look at the pointer to a large block that is freed; it is freed all the same."""
         self.large.pop(head, None)
         if at != kernel.page_address(head):
             self.report(kernel, "invalid-free", at, "Free", "kfree")
+        elif kernel.mem_map.is_free(head):
+            self.report(kernel, "double-free", at, "Free", "kfree")
 
     # -- accesses ---------------------------------------------------------------------------------
 

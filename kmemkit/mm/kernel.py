@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from kmemkit import gfp as flags
+from kmemkit.dmesg import explain
 from kmemkit.mm.cmdline import parse_cmdline, parse_slab_debug
 from kmemkit.mm.context_calls import ContextCalls
 from kmemkit.mm.debugfs_calls import DebugfsCalls
@@ -52,12 +53,15 @@ class Kernel(
         cmdline: kernel command line; see mm/cmdline.py for what is obeyed.
         arch: "x86_64", or "i386" for a 32-bit kernel with PAE and HighMem.
         hotplug: nodes whose memory can be pulled out; movable_node on the command line minds them.
-        debug_kernel: whether it was built with CONFIG_DEBUG_ATOMIC_SLEEP and CONFIG_PROVE_LOCKING.
+        debug_kernel: whether it was built with CONFIG_KASAN, CONFIG_DEBUG_VM,
+            CONFIG_DEBUG_ATOMIC_SLEEP and CONFIG_PROVE_LOCKING.
         release: kernel release whose rules hold. Only 6.12 is simulated.
         max_order, pageblock_order: geometry of a small world, where the default does not fit.
         seed: of the kernel's random numbers, which decide in what order a slab hands out objects.
         freelist_random: whether it was built with CONFIG_SLAB_FREELIST_RANDOM, as Debian's is;
             without, a new slab hands out its objects from low addresses to high ones.
+        random_kmalloc_caches: whether it was built with CONFIG_RANDOM_KMALLOC_CACHES, as Debian's
+            is not: 16 copies of kmalloc's caches, and each line of code that calls has its own.
         pcp: whether per-CPU page lists are used; by default in real layouts only.
 
     Raises:
@@ -80,6 +84,7 @@ class Kernel(
         pcp: bool | None = None,
         seed: int = 0,
         freelist_random: bool = True,
+        random_kmalloc_caches: bool = False,
     ) -> None:
         if not isinstance(release, str) or not re.match(r"6\.12(?!\d)", release):
             raise ValueError(f"release={release!r}: only the rules of 6.12 are simulated")
@@ -102,12 +107,17 @@ class Kernel(
         self._connect_nodes(layout.topology)
         self._adopt(layout.mem_map, layout.zones)
         self._slab_options(options, seed, freelist_random)
+        self.random_kmalloc_seed = self.get_random_u64() if random_kmalloc_caches else None
         if unknown:
             self.printk(
                 f'Unknown kernel command line parameters "{" ".join(unknown)}", '
                 "will be passed to user space."
             )
         self._late_options(options)
+
+    def explain(self) -> str:
+        """Say in plain words what the log reports, and what to conclude of it (dmesg())."""
+        return explain(self.dmesg())
 
     def _slab_options(self, options: Mapping[str, str], seed: int, freelist_random: bool) -> None:
         """Take over what decides how slabs look."""

@@ -35,31 +35,35 @@ class Kfence:
         count: how many objects there is room for.
         interval: ns from one guarded allocation to the next.
         due: when the next allocation is guarded.
+        caches: address of an object's page -> its cache, in the order pages came to be used.
         live: object -> bytes asked for.
-        freed: address of the page of an object that was freed -> the object.
+        freed: address of the page of an object that was freed -> the object, oldest first.
+        opened: pages whose access was reported; until their object is freed nothing stops another.
     """
 
-    __slots__ = ("count", "due", "freed", "interval", "live", "start", "used")
+    __slots__ = ("caches", "count", "due", "freed", "interval", "live", "opened", "start")
 
     def __init__(self, start: int, count: int, interval: int) -> None:
         self.start, self.count, self.interval = start, count, interval
         self.due = interval
-        self.used = 0
+        self.caches: dict[int, int] = {}
         self.live: dict[int, int] = {}
         self.freed: dict[int, int] = {}
+        self.opened: set[int] = set()
 
     def freeze(self) -> Mapping[str, Any]:
         """Return everything as a value that does not change any more."""
         kept = {name: getattr(self, name) for name in self.__slots__}
-        return kept | {"live": dict(self.live), "freed": dict(self.freed)}
+        tables = {name: dict(getattr(self, name)) for name in ("live", "freed", "caches")}
+        return kept | tables | {"opened": frozenset(self.opened)}
 
     @classmethod
     def thaw(cls, frozen: Mapping[str, Any]) -> Kfence:
         """Return what freeze() stands for."""
         kfence = cls(frozen["start"], frozen["count"], frozen["interval"])
-        for name in ("due", "used"):
-            setattr(kfence, name, frozen[name])
-        kfence.live, kfence.freed = dict(frozen["live"]), dict(frozen["freed"])
+        for name in ("live", "freed", "caches"):
+            setattr(kfence, name, dict(frozen[name]))
+        kfence.due, kfence.opened = frozen["due"], set(frozen["opened"])
         return kfence
 
     def owns(self, at: int) -> bool:
@@ -72,23 +76,38 @@ class Kfence:
         """Give out a guarded object if it is time for one; None: take an ordinary one."""
         wrong = SLAB_CACHE_DMA | SLAB_CACHE_DMA32 | SLAB_TYPESAFE_BY_RCU
         if (
-            kernel.now < self.due or self.used == self.count or size > PAGE_SIZE or s.ctor
-            or s.flags & wrong
+            kernel.now < self.due or size > PAGE_SIZE or s.ctor or s.flags & wrong
+            or (len(self.caches) == self.count and not self.freed)
         ):  # fmt: skip
             return None
         self.due = kernel.now + self.interval
-        page = self.start + (2 * self.used << PAGE_SHIFT)
-        self.used += 1
+        if len(self.caches) < self.count:
+            page = self.start + (2 * len(self.caches) << PAGE_SHIFT)
+        else:
+            page = next(iter(self.freed))
+            del self.freed[page]
+            self.opened.discard(page)
         at = page
         if kernel.get_random_u32_below(2):  # at the end of the page, as far as its alignment allows
             at = page + (PAGE_SIZE - size) // s.align * s.align
-        pfn = page - PAGE_OFFSET >> PAGE_SHIFT
-        kernel.mem_map.page[pfn] = SLAB
-        kernel.slabs[pfn] = Slab(s, pfn, 0, 1, kernel.page_zone(pfn).nid, page, inuse=1)
+        kernel.mem_map.page[page - PAGE_OFFSET >> PAGE_SHIFT] = SLAB
+        self.caches[page] = s.pointer
+        self._make_slab(kernel, s, page)
         kernel.memory.write(page, bytes(canary(byte) for byte in range(PAGE_SIZE)))
         kernel.memory.write(at, bytes(size))
         self.live[at] = size
         return at
+
+    def _make_slab(self, kernel: SlabMachine, s: KmemCache, page: int) -> None:
+        """Let an object's page look like a slab of its cache."""
+        pfn = page - PAGE_OFFSET >> PAGE_SHIFT
+        kernel.slabs[pfn] = Slab(s, pfn, 0, 1, kernel.page_zone(pfn).nid, page, inuse=1)
+
+    def attach(self, kernel: SlabMachine) -> None:
+        """Make the slabs of a machine that was loaded."""
+        for page, pointer in self.caches.items():
+            if pointer in kernel.kmem_caches:
+                self._make_slab(kernel, kernel.kmem_caches[pointer], page)
 
     def free(self, kernel: SlabMachine, at: int) -> None:
         """Take a guarded object back; report a wrong pointer, and what was written beside it."""
@@ -104,6 +123,13 @@ class Kfence:
                 self.report(kernel, "memory corruption", page + offset)
                 break
         self.freed[page] = at
+        self.opened -= {page - PAGE_SIZE, page, page + PAGE_SIZE}
+
+    def object_start(self, at: int) -> int:
+        """Return where the object of a page begins (kfence_object_start())."""
+        page = at & -PAGE_SIZE
+        held = (obj for obj in self.live if obj & -PAGE_SIZE == page)
+        return next(held, self.freed.get(page, page))
 
     # -- accesses ---------------------------------------------------------------------------------
 
@@ -111,12 +137,19 @@ class Kfence:
         """Report an access to a guard page, or to the page of an object that was freed."""
         what = "write" if write else "read"
         for page in range(at & -PAGE_SIZE, at + size, PAGE_SIZE):
-            if page in self.freed:
-                self.report(kernel, f"use-after-free {what}", at)
-                return
-            if (page - self.start >> PAGE_SHIFT) & 1:
-                self.report(kernel, f"out-of-bounds {what}", max(at, page))
-                return
+            if page in self.opened:
+                continue
+            guard = (page - self.start >> PAGE_SHIFT) & 1
+            if not guard and page not in self.freed:
+                continue
+            title = "use-after-free"
+            if guard:
+                held = {obj & -PAGE_SIZE for obj in self.live}
+                beside = not held.isdisjoint((page - PAGE_SIZE, page + PAGE_SIZE))
+                title = "out-of-bounds" if beside else "invalid"
+            self.opened.add(page)
+            self.report(kernel, f"{title} {what}", max(at, page))
+            return
 
     def report(self, kernel: SlabMachine, title: str, at: int) -> None:
         """Print what was found (kfence_report_error())."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from kmemkit import gfp as flags
 from kmemkit.mm.memory import PAGE_SIZE
+from kmemkit.mm.physaddr import address_text
 from kmemkit.mm.slab_calls import ZERO_SIZE_PTR, SlabCalls
 from kmemkit.mm.slab_common import KMALLOC_MAX_CACHE_SIZE, KMALLOC_MAX_SIZE, kmalloc_size
 from kmemkit.mm.slub_debug import skip_orig_size_check
@@ -48,7 +49,7 @@ class KmallocCalls(SlabCalls):
             return None if overflow else self._kmalloc(total, mask, node)
 
         call = f"kmalloc_array({n}, {size}, {flags.decode(mask)})"
-        return self._call(call, run, _address)
+        return self._call(call, run, address_text)
 
     def kcalloc_node(self, n: int, size: int, gfp: int | str, node: int) -> int | None:
         """Allocate an array of zeroes, from a node if it has memory (same name in Linux)."""
@@ -115,8 +116,8 @@ class KmallocCalls(SlabCalls):
         krealloc(NULL, n) allocates; krealloc(p, 0) frees and returns ZERO_SIZE_PTR.
         """
         at, size, mask = address or 0, _size(size), self._mask(gfp)
-        call = f"krealloc({_address(address)}, {size}, {flags.decode(mask)})"
-        return self._call(call, lambda: self._krealloc(at, size, mask), _address)
+        call = f"krealloc({address_text(address)}, {size}, {flags.decode(mask)})"
+        return self._call(call, lambda: self._krealloc(at, size, mask), address_text)
 
     def krealloc_array(
         self, address: int | None, n: int, size: int, gfp: int | str
@@ -131,13 +132,15 @@ class KmallocCalls(SlabCalls):
         def run() -> int | None:
             return None if overflow else self._krealloc(at, total, mask)
 
-        call = f"krealloc_array({_address(address)}, {n}, {size}, {flags.decode(mask)})"
-        return self._call(call, run, _address)
+        call = f"krealloc_array({address_text(address)}, {n}, {size}, {flags.decode(mask)})"
+        return self._call(call, run, address_text)
 
     def _krealloc(self, at: int, size: int, mask: int) -> int | None:
         if not size:
             self._kfree(at)
             return ZERO_SIZE_PTR
+        if not self._may_touch(at):
+            return None
         room = self._ksize(at)
         if at > ZERO_SIZE_PTR and (slab := self._slab_at(at)) is not None:
             skip_orig_size_check(self, slab.cache, at)
@@ -224,7 +227,7 @@ class KmallocCalls(SlabCalls):
                 self.memory.write(at, self._bytes_of(src, length) + end)
             return at
 
-        return self._call(f"{call}, {flags.decode(mask)})", run, _address)
+        return self._call(f"{call}, {flags.decode(mask)})", run, address_text)
 
     def _bytes_of(self, src: int | bytes | str | None, length: int) -> bytes:
         """Return the bytes at an address, or of a literal with zeroes behind it."""
@@ -267,8 +270,4 @@ def _source(src: int | bytes | str | None) -> str:
     """Return an argument that is copied from, as a call shows it."""
     if isinstance(src, (bytes, str)):
         return '"' + _literal(src).decode("utf-8", "replace") + '"'
-    return _address(src)
-
-
-def _address(address: int | None) -> str:
-    return "NULL" if address is None else f"{address:#x}"
+    return address_text(src)

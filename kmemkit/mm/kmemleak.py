@@ -191,6 +191,11 @@ def _place(frame: FrameType | None) -> str:
     return f"{function}{where}: {text}" if text else f"{function}{where}"
 
 
+def calling_line() -> str:
+    """Return the line of the learner's code that makes the call: function, place, text."""
+    return _place(sys._getframe(1))
+
+
 def callers_variables() -> Iterator[Mapping[str, object]]:
     """Yield the variables of the code that called: of its functions that still run, and global.
 

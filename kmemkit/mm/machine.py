@@ -338,7 +338,7 @@ class Machine:
             )
         return self._why
 
-    def _call(self, call: str, run: Callable[[], T], show: Callable[[T], str]) -> T:
+    def _call(self, call: str, run: Callable[[], T], show: Callable[[T], str] = lambda _: "") -> T:
         """Run one API call, recorded if recording is on, and tell the listeners."""
         trace = self.trace
         if trace is None:
@@ -448,6 +448,10 @@ class Machine:
 
     def kfree_rcu_work(self) -> None:
         """Free what waited for RCU readers (RcuCalls)."""
+
+    def unreclaimable_slab_info(self) -> dict[str, tuple[int, int]]:
+        """Return what caches that cannot be reclaimed take, in kB: in use, in all (SlabFiles)."""
+        return self.unreclaimable_slabs
 
     def page_zone(self, pfn: int) -> Zone:
         """Return the zone of a page (same name in Linux)."""

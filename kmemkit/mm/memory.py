@@ -1,7 +1,7 @@
 """Memory: the bytes of a machine, as far as anybody has touched them.
 
 A page that nobody wrote to holds zeroes and takes no room. A free object's pointer to the next one
-is kept decoded (`freeptr`) until somebody reads or writes those bytes: then it is stored as the
+is kept decoded (`Slab.links`) until somebody reads or writes those bytes: then it is stored as the
 kernel stores it, mixed with the cache's random number (CONFIG_SLAB_FREELIST_HARDENED). So a store
 through a wild pointer really damages a free list, and `slub` finds what is left there.
 """
@@ -34,20 +34,17 @@ class Memory:
 
     Attributes:
         pages: pfn -> its bytes, of pages that somebody wrote to.
-        freeptr: free object -> the object its pointer leads to. Only where the pointer lies in a
-            slab of the object's cache, and its bytes are what set_freepointer() put there.
         mapped: page number of an address in the vmalloc area -> the pfn mapped there.
         tlb: translations of that area the CPU still remembers; flushed lazily.
     """
 
-    __slots__ = ("encode", "freeptr", "kernel", "mapped", "pages", "tlb")
+    __slots__ = ("encode", "kernel", "mapped", "pages", "tlb")
 
     def __init__(self, kernel: SlabMachine, encode: Callable[[int, int], int]) -> None:
         self.kernel = kernel
         #: (address, pointer) -> how the pointer is stored there, or back
         self.encode = encode
         self.pages: dict[int, bytearray] = {}
-        self.freeptr: dict[int, int] = {}
         self.mapped: dict[int, int] = {}
         self.tlb: dict[int, int] = {}
 
@@ -55,7 +52,6 @@ class Memory:
         """Return everything as a value that does not change any more."""
         return {
             "pages": {pfn: bytes(page) for pfn, page in self.pages.items()},
-            "freeptr": dict(self.freeptr),
             "mapped": dict(self.mapped),
             "tlb": dict(self.tlb),
         }
@@ -63,7 +59,6 @@ class Memory:
     def thaw(self, frozen: Mapping[str, Mapping[int, bytes] | Mapping[int, int]]) -> None:
         """Take over what freeze() returned."""
         self.pages = {pfn: bytearray(page) for pfn, page in frozen["pages"].items()}
-        self.freeptr = {int(at): int(pointer) for at, pointer in frozen["freeptr"].items()}
         self.mapped = {int(at): int(pfn) for at, pfn in frozen["mapped"].items()}
         self.tlb = {int(at): int(pfn) for at, pfn in frozen["tlb"].items()}
 
@@ -123,11 +118,11 @@ class Memory:
         while address < end:
             pfn, offset = address - PAGE_OFFSET >> PAGE_SHIFT, address % PAGE_SIZE
             length = min(end - address, PAGE_SIZE - offset)
-            for obj, at in self._pointers(pfn, address, length):
+            for slab, obj, at in self._pointers(pfn, address, length):
                 if at < address or at + WORD > end:
-                    self._store(obj, at)  # only part of it goes
+                    self._store(slab, obj, at)  # only part of it goes
                 else:
-                    del self.freeptr[obj]
+                    del slab.links[obj]
             if pfn in self.pages:
                 self.pages[pfn][offset : offset + length] = bytes(length)
             address += length
@@ -141,12 +136,15 @@ class Memory:
 
     # -- free pointers ----------------------------------------------------------------------------
 
+    # Slab.links has those that lie in a slab of their object's cache and whose bytes are what
+    # set_freepointer() put there.
+
     def get_freepointer(self, s: KmemCache, obj: int) -> int:
         """Return the object that the pointer stored in a free one leads to."""
-        known = self.freeptr.get(obj)
-        if known is not None:
-            return known
         at = (obj + s.offset) % (1 << 64)
+        slab = self.kernel.slabs.get(at - PAGE_OFFSET >> PAGE_SHIFT)
+        if slab is not None and slab.cache is s and obj in slab.links:
+            return slab.links[obj]
         return self.encode(at, int.from_bytes(self.read(at, WORD), "little"))
 
     def set_freepointer(self, s: KmemCache, obj: int, pointer: int) -> None:
@@ -156,44 +154,40 @@ class Memory:
         if at % WORD or slab is None or slab.cache is not s:  # of what is no object, by mistake
             self.write(at, self.encode(at, pointer).to_bytes(WORD, "little"))
         else:
-            self.freeptr[obj] = pointer
+            slab.links[obj] = pointer
+            slab.snapshot = None
 
     def peek_freepointer(self, s: KmemCache, obj: int) -> int:
         """Return where a stored free pointer leads, 0 if nowhere; changes and reports nothing."""
-        known, at = self.freeptr.get(obj), obj + s.offset
-        if known is not None:
-            return known
-        page = self.pages.get(at - PAGE_OFFSET >> PAGE_SHIFT)
-        if page is None or at < PAGE_OFFSET or at % PAGE_SIZE > PAGE_SIZE - WORD:
+        at = obj + s.offset
+        pfn, offset = at - PAGE_OFFSET >> PAGE_SHIFT, at % PAGE_SIZE
+        slab, page = self.kernel.slabs.get(pfn), self.pages.get(pfn)
+        if slab is not None and slab.cache is s and obj in slab.links:
+            return slab.links[obj]
+        if page is None or at < PAGE_OFFSET or offset > PAGE_SIZE - WORD:
             return 0
-        offset = at % PAGE_SIZE
         return self.encode(at, int.from_bytes(page[offset : offset + WORD], "little"))
 
-    def _pointers(self, pfn: int, address: int, size: int) -> list[tuple[int, int]]:
-        """Return the free objects whose pointers lie in a stretch of a page, and where those do."""
-        slabs = self.kernel.slabs
-        slab = slabs.get(pfn)
-        if slab is None:
+    def _pointers(self, pfn: int, address: int, size: int) -> list[tuple[Slab, int, int]]:
+        """Return what free pointers touch a stretch of a page: slab, object, place of each."""
+        slab = self.kernel.slabs.get(pfn)
+        if slab is None or not slab.links:
             return []
         offset = slab.cache.offset
         objects = range((address & -WORD) - offset, address + size - offset, WORD)
-        if self.freeptr.keys().isdisjoint(objects):
+        if slab.links.keys().isdisjoint(objects):
             return []
-        return [
-            (obj, obj + offset)
-            for obj in objects
-            if obj in self.freeptr
-            and slabs.get(obj - PAGE_OFFSET >> PAGE_SHIFT, slab).cache is slab.cache
-        ]
+        slab.snapshot = None
+        return [(slab, obj, obj + offset) for obj in objects if obj in slab.links]
 
     def _store_pointers(self, pfn: int, offset: int, length: int) -> None:
         """Turn the free pointers of a stretch of a page into the bytes they are."""
         address = PAGE_OFFSET + (pfn << PAGE_SHIFT) + offset
-        for obj, at in self._pointers(pfn, address, length):
-            self._store(obj, at)
+        for slab, obj, at in self._pointers(pfn, address, length):
+            self._store(slab, obj, at)
 
-    def _store(self, obj: int, at: int) -> None:
-        pointer = self.freeptr.pop(obj)
+    def _store(self, slab: Slab, obj: int, at: int) -> None:
+        pointer = slab.links.pop(obj)
         page, offset = self._page(at - PAGE_OFFSET >> PAGE_SHIFT), at % PAGE_SIZE
         page[offset : offset + WORD] = self.encode(at, pointer).to_bytes(WORD, "little")
 
@@ -204,10 +198,3 @@ class Memory:
         """
         for pfn in pfns:
             self._store_pointers(pfn, 0, PAGE_SIZE)
-
-    def forget_pointers(self, slab: Slab) -> None:
-        """Drop the free pointers of pages that go back to the page allocator."""
-        for pfn in range(slab.pfn, slab.pfn + (1 << slab.order)):
-            address = PAGE_OFFSET + (pfn << PAGE_SHIFT)
-            for obj, _ in self._pointers(pfn, address, PAGE_SIZE):
-                del self.freeptr[obj]

@@ -160,7 +160,7 @@ def _dump_unreclaimable_slab(kernel: Machine) -> None:
     """Print what every cache that cannot be reclaimed takes (mm/slab_common.c)."""
     kernel.printk("Unreclaimable slab info:")
     kernel.printk("Name                      Used          Total")
-    for name, (used, total) in kernel.unreclaimable_slabs.items():
+    for name, (used, total) in kernel.unreclaimable_slab_info().items():
         kernel.printk(f"{name:<17} {used:10}KB {total:10}KB")
 
 

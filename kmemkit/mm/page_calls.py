@@ -20,7 +20,7 @@ from kmemkit.mm.freelist import AllocContext, prepare_alloc_pages
 from kmemkit.mm.machine import Machine
 from kmemkit.mm.mmzone import ALLOCATED, HIGH, HOLE, LEAKED, MIGRATE_PCPTYPES, PCP, SLAB
 from kmemkit.mm.pcp import PCP_BATCH_SCALE_MAX, PCPF_PREV_FREE_HIGH_ORDER, drain_pages_zone
-from kmemkit.mm.physaddr import check_virt_addr, struct_page_address, virt_to_pfn
+from kmemkit.mm.physaddr import address_text, check_virt_addr, struct_page_address, virt_to_pfn
 from kmemkit.mm.watermark import has_block
 
 __all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "PageCalls")
@@ -149,7 +149,7 @@ class PageCalls(Machine):
             return self.page_address(pfn)
 
         return self._call(
-            f"alloc_pages_exact({nbytes}, {flags.decode(context.gfp)})", run, _address_text
+            f"alloc_pages_exact({nbytes}, {flags.decode(context.gfp)})", run, address_text
         )
 
     def alloc_pages_bulk(self, gfp: int | str, nr_pages: int, *, owner: str = "") -> list[int]:
@@ -229,7 +229,7 @@ class PageCalls(Machine):
             self._zone_hint = self.page_zone(pfn)
             self._free(pfn, order)
             return
-        self._call(f"free_pages({pfn:#x}, {order})", lambda: self._free(pfn, order), _done_text)
+        self._call(f"free_pages({pfn:#x}, {order})", lambda: self._free(pfn, order))
 
     def free_pages_exact(self, address: int, size: int | str) -> None:
         """Free what alloc_pages_exact() gave, page by page (same name in Linux)."""
@@ -241,13 +241,13 @@ class PageCalls(Machine):
                 check_virt_addr(self, at)
                 self._free(self._pfn(at), 0)
 
-        self._call(f"free_pages_exact({address:#x}, {nbytes})", run, _done_text)
+        self._call(f"free_pages_exact({address:#x}, {nbytes})", run)
 
     def get_page(self, page: int) -> None:
         """Take an extra reference of a page (same name in Linux)."""
         pfn = self._pfn(page)
         run = lambda: page_check.get_page(self.mem_map, pfn)  # noqa: E731
-        self._call(f"get_page({pfn:#x})", run, _done_text)
+        self._call(f"get_page({pfn:#x})", run)
 
     def put_page(self, page: int | None) -> None:
         """Drop a reference of a page; the last one frees it (same name in Linux).
@@ -259,7 +259,7 @@ class PageCalls(Machine):
             raise fault(self, COMPOUND_HEAD, checked=True)
         pfn = self._folio(self._pfn(page))[0]
         order = self.mem_map.page[pfn] & 15 if pfn in self.mem_map.compound else 0
-        self._call(f"put_page({pfn:#x})", lambda: self._free(pfn, order), _done_text)
+        self._call(f"put_page({pfn:#x})", lambda: self._free(pfn, order))
 
     def split_page(self, page: int, order: int) -> None:
         """Make single pages of one block, each freed on its own (same name in Linux)."""
@@ -268,7 +268,7 @@ class PageCalls(Machine):
         if byte < ALLOCATED or byte & 15 != order:
             raise ValueError(f"pfn {pfn:#x} does not begin an allocated block of order {order}")
         run = lambda: page_check.split_page(zone, pfn, order)  # noqa: E731
-        self._call(f"split_page({pfn:#x}, {order})", run, _done_text)
+        self._call(f"split_page({pfn:#x}, {order})", run)
 
     def drain_all_pages(self) -> None:
         """Give all pages on all per-CPU lists back to the buddy lists (same name in Linux)."""
@@ -277,7 +277,7 @@ class PageCalls(Machine):
             for zone in self.zones:
                 drain_pages_zone(zone)
 
-        self._call("drain_all_pages()", lambda: self._guarded(run), _done_text)
+        self._call("drain_all_pages()", lambda: self._guarded(run))
 
     def compact_memory(self) -> None:
         """Compact every zone as far as it goes (writing 1 to /proc/sys/vm/compact_memory)."""
@@ -290,7 +290,7 @@ class PageCalls(Machine):
                 drain_pages_zone(zone)
                 compaction.compact_zone(self, cc)
 
-        self._call("compact_memory()", lambda: self._guarded(run), _done_text)
+        self._call("compact_memory()", lambda: self._guarded(run))
 
     # -- addresses --------------------------------------------------------------------------------
 
@@ -445,11 +445,3 @@ def _is_whole(value: object) -> bool:
 
 def _pfn_text(pfn: int | None) -> str:
     return "NULL" if pfn is None else f"pfn {pfn:#x}"
-
-
-def _address_text(address: int | None) -> str:
-    return "NULL" if address is None else f"{address:#x}"
-
-
-def _done_text(_: None) -> str:
-    return ""

@@ -15,7 +15,13 @@ from kmemkit.mm.mmzone import HOLE
 if TYPE_CHECKING:
     from kmemkit.mm.machine import Machine
 
-__all__ = ("check_virt_addr", "struct_page_address", "virt_addr_valid", "virt_to_pfn")
+__all__ = (
+    "address_text",
+    "check_virt_addr",
+    "struct_page_address",
+    "virt_addr_valid",
+    "virt_to_pfn",
+)
 
 ADDRESSES = 1 << 64
 #: Where the kernel image is mapped, and how much may be there.
@@ -24,6 +30,11 @@ KERNEL_IMAGE_SIZE = 512 << 20
 #: The array of struct page, and the size of one.
 VMEMMAP_START = 0xFFFFEA0000000000
 STRUCT_PAGE_SIZE = 64
+
+
+def address_text(address: int | None) -> str:
+    """Return an address as calls print it."""
+    return "NULL" if address is None else f"{address:#x}"
 
 
 def virt_to_pfn(address: int) -> int:

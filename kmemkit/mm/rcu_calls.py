@@ -67,7 +67,7 @@ class RcuCalls(VmallocCalls):
                 self.krc.append(address)
 
         text = "NULL" if address is None else f"{address:#x}"
-        self._call(f"kvfree_rcu({text})", run, _nothing)
+        self._call(f"kvfree_rcu({text})", run)
 
     def kvfree_rcu_barrier(self) -> None:
         """Wait until everything that kvfree_rcu() took so far is freed (same name in Linux).
@@ -75,7 +75,7 @@ class RcuCalls(VmallocCalls):
         Raises:
             Livelock: the worker died of what it was to free; nobody will end the wait.
         """
-        self._call("kvfree_rcu_barrier()", self._kvfree_rcu_barrier, _nothing)
+        self._call("kvfree_rcu_barrier()", self._kvfree_rcu_barrier)
 
     def rcu_barrier(self) -> None:
         """Wait for the functions given to call_rcu(), of which nothing is simulated.
@@ -88,7 +88,7 @@ class RcuCalls(VmallocCalls):
             if self.now >= self.due:
                 kswapd.tick(self)
 
-        self._call("rcu_barrier()", run, _nothing)
+        self._call("rcu_barrier()", run)
 
     def kmem_cache_destroy(self, cache: int | None) -> None:
         """Drop a cache; objects still in use are reported, and the cache leaks. NULL is fine.
@@ -131,7 +131,3 @@ class RcuCalls(VmallocCalls):
                     vmalloc.vfree(self, at)
         finally:
             self.current, self.caller = before
-
-
-def _nothing(_: None) -> str:
-    return ""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 
-from kmemkit.slab_snapshot import CacheSnapshot
+from kmemkit.slab_snapshot import CacheSnapshot, SlabSnapshot
 
 __all__ = (
     "DEBUG_FLAGS",
@@ -66,6 +67,15 @@ DEBUG_FLAGS = (
 )  # fmt: skip
 
 
+#: Fields of a Slab that its snapshot has too, in that order.
+SLAB_FIELDS = (
+    "pfn", "order", "objects", "nid", "address", "freelist", "inuse", "frozen", "on_node",
+    "workingset",
+)  # fmt: skip
+# There may be thousands of slabs: no Python function is called for each field.
+_slab_fields = attrgetter(*SLAB_FIELDS)
+
+
 @dataclass(slots=True, eq=False)
 class Slab:
     """A block of pages cut into objects of one cache.
@@ -85,6 +95,19 @@ class Slab:
     frozen: bool = False
     on_node: bool = False  #: on its node's partial list
     workingset: bool = False  #: PG_workingset: was on the node's partial list, never a CPU's
+    #: free object -> the next one, of the pointers stored in this slab as `memory` says
+    links: dict[int, int] = field(default_factory=dict)
+    snapshot: SlabSnapshot | None = None  #: what it is in snapshots, until something changes
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+        object.__setattr__(self, "snapshot", None)
+
+    def freeze(self) -> SlabSnapshot:
+        """Return it as a value: the same one while nothing changes."""
+        frozen = SlabSnapshot._make((*_slab_fields(self), dict(self.links)))
+        object.__setattr__(self, "snapshot", frozen)
+        return frozen
 
 
 class CachePointer(int):
@@ -98,7 +121,7 @@ class CachePointer(int):
         self.name = name
         return self
 
-    def __getnewargs__(self) -> tuple[int, str]:
+    def __getnewargs__(self) -> tuple[int, str]:  # type: ignore[override]
         """Return what a copy is made of."""
         return int(self), self.name
 
@@ -118,6 +141,7 @@ class KmemCacheCpu:
     #: address of `slab`, or -1; where objects begin in it, in bytes, if the short ways may be taken
     base: int = -1
     starts: frozenset[int] = frozenset()
+    links: dict[int, int] = field(default_factory=dict)  #: those of `slab`
     #: slabs with free objects kept for later, head first
     partial: list[Slab] = field(default_factory=list)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from kmemkit.mm import slub
 from kmemkit.mm.debian_caches import BUCKET_SIZES, system_caches
 from kmemkit.mm.errors import Panic
 from kmemkit.mm.fault import fault
+from kmemkit.mm.kmemleak import calling_line
 from kmemkit.mm.slab import (
     SLAB_ACCOUNT,
     SLAB_CACHE_DMA,
@@ -64,10 +66,13 @@ __all__ = (
     "kmalloc_type",
     "kmem_cache_destroy",
     "kmem_cache_init",
+    "random_kmalloc_copy",
     "slab_unmergeable",
 )
 
 EINVAL = 22
+#: What 64-bit numbers are hashed with: 2^64 divided by the golden ratio.
+GOLDEN_RATIO_64 = 0x61C8864680B583EB
 #: Prefix of a kmalloc type's caches -> what their flags have beyond SLAB_KMALLOC.
 KMALLOC_TYPES = {
     "kmalloc": SLAB_NO_MERGE,  # so that no cgroup's objects come into them
@@ -94,13 +99,28 @@ POINTER_STEP = 0x100
 # -- kmalloc's caches -----------------------------------------------------------------------------
 
 
-def kmalloc_type(gfp: int) -> str:
-    """Return the prefix of the caches that serve a mask (same name in Linux)."""
+def kmalloc_type(gfp: int, copy: int = 0) -> str:
+    """Return the prefix of the caches that serve a mask (same name in Linux).
+
+    `copy` is what random_kmalloc_copy() says.
+    """
     if not gfp & (flags.__GFP_RECLAIMABLE | flags.__GFP_DMA | flags.__GFP_ACCOUNT):
-        return "kmalloc"
+        return f"kmalloc-rnd-{copy:02}" if copy else "kmalloc"
     if gfp & flags.__GFP_DMA:
         return "dma-kmalloc"
     return "kmalloc-rcl" if gfp & flags.__GFP_RECLAIMABLE else "kmalloc-cg"
+
+
+def random_kmalloc_copy(kernel: SlabMachine) -> int:
+    """Return which copy of kmalloc's caches serves the line of code that calls, 0 to 15.
+
+    With CONFIG_RANDOM_KMALLOC_CACHES (6.6) a bug in one place cannot choose whose objects lie
+    beside its own: every call site has its copy, another one after each boot. Copy 0 is kmalloc-N.
+    """
+    if kernel.random_kmalloc_seed is None:
+        return 0
+    caller = zlib.crc32(calling_line().encode())
+    return (caller ^ kernel.random_kmalloc_seed) * GOLDEN_RATIO_64 % (1 << 64) >> 60
 
 
 def kmem_cache_init(kernel: SlabMachine) -> None:
@@ -113,7 +133,9 @@ def kmem_cache_init(kernel: SlabMachine) -> None:
         s = KmemCache(name, size, calculate_alignment(SLAB_HWCACHE_ALIGN, 8, size), 0)
         s.refcount = -1  # nothing is merged into these
         __kmem_cache_create(kernel, s, SLAB_HWCACHE_ALIGN)
-    for prefix, bits in KMALLOC_TYPES.items():
+    copies = range(1, 1 if kernel.random_kmalloc_seed is None else 16)
+    random = {f"kmalloc-rnd-{copy:02}": SLAB_NO_MERGE for copy in copies}
+    for prefix, bits in ({"kmalloc": KMALLOC_TYPES["kmalloc"]} | random | KMALLOC_TYPES).items():
         for size in BUCKET_SIZES:
             name = kmalloc_cache_name(prefix, size)
             align = calculate_alignment(0, size & -size, size)
@@ -122,7 +144,7 @@ def kmem_cache_init(kernel: SlabMachine) -> None:
     for one in system_caches():
         create_cache(
             kernel, one.name, one.size, one.align, one.flags, one.ctor or None,
-            (one.useroffset, one.usersize),
+            (one.useroffset, one.usersize), boot=True,
         )  # fmt: skip
 
 
@@ -158,18 +180,24 @@ def __kmem_cache_create(kernel: SlabMachine, s: KmemCache, bits: int) -> bool:
 
 def create_cache(
     kernel: SlabMachine, name: str | None, size: int, align: int, bits: int,
-    ctor: Callable[[int], None] | str | None, user: tuple[int, int],
+    ctor: Callable[[int], None] | str | None, user: tuple[int, int], *, boot: bool = False,
 ) -> KmemCache | None:  # fmt: skip
     """Make a cache, or join an old one that fits; None and a message if that cannot be.
 
     Linux: __kmem_cache_create_args(). Arguments are hardly looked at in a kernel without
-    CONFIG_DEBUG_VM: no name is a NULL pointer dereference, size 0 a division by zero.
+    CONFIG_DEBUG_VM: no name is a NULL pointer dereference, size 0 a division by zero. `boot` says
+    that a cache belongs to the booted system, whenever it is made.
     """
-    if kernel.debug_kernel and (name is None or not 0 < size <= KMALLOC_MAX_SIZE):
+    in_interrupt = kernel.context.in_interrupt and not boot
+    if kernel.debug_kernel and (name is None or in_interrupt or not 0 < size <= KMALLOC_MAX_SIZE):
         kernel.printk(f"kmem_cache_create({name or '(null)'}) integrity check failed")
         kernel.warn("mm/slab_common.c:105", "kmem_cache_sanity_check")
         _create_failed(kernel, name, bits)
         return None
+    offset, length = user
+    if (offset and not length) or length > size or offset > size - length:
+        kernel.warn("mm/slab_common.c", "__kmem_cache_create_args")
+        user = (0, 0)
     if not user[1]:
         found = _find_mergeable(kernel, name, size, align, bits, ctor)
         if found is not None:
@@ -249,12 +277,15 @@ def kmem_cache_destroy(kernel: SlabMachine, s: KmemCache) -> None:
     slub.flush_all(kernel, s)
     busy = False
     for n in s.nodes:
+        empty = []
         for slab in list(n.partial):
             if not slab.inuse:
                 n.remove_partial(slab)
-                discard_slab(kernel, slab)
+                empty.append(slab)
             else:
                 list_slab_objects(kernel, s, slab)
+        for slab in reversed(empty):
+            discard_slab(kernel, slab)
         busy |= bool(n.slabs)
     if busy:
         kernel.warn(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from operator import attrgetter
 
 from kmemkit.mm.slab import KmemCache, KmemCacheCpu, KmemCacheNode, Slab
-from kmemkit.slab_snapshot import CacheSnapshot, CpuSlabs, NodeSlabs, SlabSnapshot
+from kmemkit.slab_snapshot import CacheSnapshot, CpuSlabs, NodeSlabs
 
 __all__ = ("freeze_cache", "thaw_cache")
 
@@ -16,14 +15,7 @@ FIELDS = (
     "offset", "red_left_pad", "oo", "min", "allocflags", "min_partial", "cpu_partial",
     "cpu_partial_slabs", "random", "refcount", "pointer", "starts", "dying",
 )  # fmt: skip
-SLAB_FIELDS = (
-    "pfn", "order", "objects", "nid", "address", "freelist", "inuse", "frozen", "on_node",
-    "workingset",
-)  # fmt: skip
-
-# There may be thousands of slabs: no Python function is called for each.
-_slab_fields = attrgetter(*SLAB_FIELDS)
-_make_slab = partial(tuple.__new__, SlabSnapshot)
+_pfn = attrgetter("pfn")
 
 
 def freeze_cache(s: KmemCache) -> CacheSnapshot:
@@ -31,11 +23,14 @@ def freeze_cache(s: KmemCache) -> CacheSnapshot:
     unused = s.random_seq is None and not any(n.slabs for n in s.nodes)
     if unused and s.frozen is not None:
         return s.frozen
+    for c in s.cpus:
+        if c.slab is not None:
+            c.slab.snapshot = None  # the short ways of `slab_calls` change its links
     frozen = CacheSnapshot(
         **{name: getattr(s, name) for name in FIELDS},
         random_seq=None if s.random_seq is None else tuple(s.random_seq),
         aliases=tuple(s.aliases),
-        slabs=tuple(map(_make_slab, map(_slab_fields, s.slabs()))),
+        slabs=tuple([slab.snapshot or slab.freeze() for slab in s.slabs()]),
         cpus=tuple(
             CpuSlabs(c.freelist, None if c.slab is None else c.slab.pfn, _pfns(c.partial))
             for c in s.cpus
@@ -47,7 +42,7 @@ def freeze_cache(s: KmemCache) -> CacheSnapshot:
 
 
 def _pfns(slabs: list[Slab]) -> tuple[int, ...]:
-    return tuple(slab.pfn for slab in slabs)
+    return tuple(map(_pfn, slabs))
 
 
 def thaw_cache(frozen: CacheSnapshot) -> KmemCache:
@@ -56,8 +51,7 @@ def thaw_cache(frozen: CacheSnapshot) -> KmemCache:
     s.random_seq = None if frozen.random_seq is None else list(frozen.random_seq)
     s.aliases = list(frozen.aliases)
     slabs = {
-        one.pfn: Slab(s, **{name: getattr(one, name) for name in SLAB_FIELDS})
-        for one in frozen.slabs
+        one.pfn: Slab(s, **{**one._asdict(), "links": dict(one.links)}) for one in frozen.slabs
     }
     s.nodes = [
         KmemCacheNode(

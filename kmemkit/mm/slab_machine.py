@@ -57,6 +57,8 @@ class SlabMachine(PageCalls):
         self.slab_debug_low = False  #: slab_debug=O: not where it makes slabs bigger
         self.slab_nomerge = False
         self.freelist_random = True
+        #: of the choice among copies of kmalloc's caches; None: there is one only
+        self.random_kmalloc_seed: int | None = None
         self.init_on_alloc, self.init_on_free = True, False
         #: object -> who allocated and freed it, and what size was asked for
         self.tracks: dict[int, Mapping[str, Track]] = {}
@@ -70,8 +72,6 @@ class SlabMachine(PageCalls):
         self.debug_pagealloc = False  #: free pages are not mapped
         #: what looks at every access, in the debug kernel
         self.kasan: Kasan | None = None
-        #: the memory's, at hand
-        self.freeptr = self.memory.freeptr
         #: whether the short ways of `slab_calls` may be taken: nobody wrote bytes, nobody looks
         self.slab_hot = False
         #: caches of which they may be taken, by pointer; masks known to be good, with the cache
@@ -86,7 +86,8 @@ class SlabMachine(PageCalls):
     #: What is frozen as it stands.
     _PLAIN = (
         "slab_params", "slab_debug", "slab_debug_low", "slab_nomerge", "freelist_random",
-        "init_on_alloc", "init_on_free", "random_state", "caller", "debug_pagealloc",
+        "init_on_alloc", "init_on_free", "random_state", "random_kmalloc_seed", "caller",
+        "debug_pagealloc",
     )  # fmt: skip
 
     def _slab_state(self) -> dict[str, Any]:
@@ -120,6 +121,8 @@ class SlabMachine(PageCalls):
             self.memory.thaw(frozen["memory"])
         for cache in snapshot.caches:
             self.adopt_cache(thaw_cache(cache))
+        if self.kfence is not None:
+            self.kfence.attach(self)
         if self.memory.pages:
             self.bytes_written()
         self.refresh_hot()
@@ -134,7 +137,8 @@ class SlabMachine(PageCalls):
             self.hot_caches[s.pointer] = s
         s.cpu = s.cpus[self._cpu]
         for c in s.cpus:
-            c.starts = s.starts if s.clears else frozenset()
+            if c.slab is not None:
+                c.starts, c.links = s.starts if s.clears else frozenset(), c.slab.links
         for slab in s.slabs():
             self.slabs.update(dict.fromkeys(range(slab.pfn, slab.pfn + (1 << slab.order)), slab))
 
@@ -148,7 +152,6 @@ class SlabMachine(PageCalls):
 
     def refresh_hot(self) -> None:
         """Work out anew whether the short ways may be taken."""
-        self.freeptr = self.memory.freeptr
         looks = self.trace is not None or self.listeners or self.watched
         checks = self.kfence is not None or self.debug_kernel
         self.slab_hot = self.init_on_alloc and not (looks or checks or self.memory.pages)

@@ -65,6 +65,18 @@ class SlabFiles(SlabCalls):
         self._caches_ready()
         return HEADER + "".join(map(_slab_show, reversed(self.slab_caches)))
 
+    def unreclaimable_slab_info(self) -> dict[str, tuple[int, int]]:
+        """Return what caches that cannot be reclaimed take, newest first, after those it was told.
+
+        In kB, of objects in use and of all (dump_unreclaimable_slab()).
+        """
+        found = dict(super().unreclaimable_slab_info())
+        for s in reversed(self.slab_caches):
+            active, objects = _active_objs(s)
+            if objects and not s.flags & SLAB_RECLAIM_ACCOUNT:
+                found[s.name] = (active * s.size // 1024, objects * s.size // 1024)
+        return found
+
     def slab_sysfs(self, name: str) -> Mapping[str, str]:
         """Return the files of /sys/kernel/slab/NAME: attribute -> its text.
 
@@ -97,11 +109,20 @@ class SlabFiles(SlabCalls):
         return f":{letters}{'-' if letters else ''}{s.size:07d}"
 
 
-def _slab_show(s: KmemCache) -> str:
-    """Return a cache's line of /proc/slabinfo; only what is free on node lists is not active."""
-    slabs = sum(len(n.slabs) for n in s.nodes)
+def _active_objs(s: KmemCache) -> tuple[int, int]:
+    """Return how many objects are in use, and how many there are (get_slabinfo()).
+
+    Only what is free on node lists is not in use.
+    """
     objects = sum(slab.objects for slab in s.slabs())
-    active = objects - sum(slab.objects - slab.inuse for n in s.nodes for slab in n.partial)
+    free = sum(slab.objects - slab.inuse for n in s.nodes for slab in n.partial)
+    return objects - free, objects
+
+
+def _slab_show(s: KmemCache) -> str:
+    """Return a cache's line of /proc/slabinfo."""
+    slabs = sum(len(n.slabs) for n in s.nodes)
+    active, objects = _active_objs(s)
     order, per_slab = s.oo
     return (
         f"{s.name:<17} {active:>6} {objects:>6} {s.size:>6} {per_slab:>4} {1 << order:>4}"

@@ -67,7 +67,7 @@ def deactivate_slab(kernel: SlabMachine, s: KmemCache, c: KmemCacheCpu) -> None:
     slab, freelist = c.slab, c.freelist
     if slab is None:
         return
-    c.slab, c.freelist, c.base = None, 0, -1
+    c.slab, c.freelist, c.base, c.links = None, 0, -1, {}
     count, last, at = 0, 0, freelist
     while at:
         count, last, at = count + 1, at, get_freepointer(kernel, s, at)
@@ -147,7 +147,7 @@ def ___slab_alloc(
         elif c.freelist or _get_freelist(c):
             return _load_freelist(kernel, s, c)
         else:
-            c.slab, c.base = None, -1  # full, on no list
+            c.slab, c.base, c.links = None, -1, {}  # full, on no list
     while c.partial:
         slab = c.partial.pop(0)
         if node in (NUMA_NO_NODE, slab.nid):
@@ -175,7 +175,7 @@ def _load_freelist(kernel: SlabMachine, s: KmemCache, c: KmemCacheCpu) -> int:
 def _activate(kernel: SlabMachine, s: KmemCache, c: KmemCacheCpu, slab: Slab) -> int:
     """Make a slab the CPU's: for the node, all its objects are in use now (freeze_slab())."""
     c.slab, c.base = slab, slab.address if slab.order == s.oo[0] else -1
-    c.starts = s.starts if s.clears else frozenset()
+    c.starts, c.links = s.starts if s.clears else frozenset(), slab.links
     c.freelist, slab.freelist = slab.freelist, 0
     slab.inuse, slab.frozen = slab.objects, True
     return _load_freelist(kernel, s, c)
@@ -317,15 +317,14 @@ def slab_free(kernel: SlabMachine, s: KmemCache, slab: Slab, at: int) -> None:
     if slab is c.slab:
         set_freepointer(kernel, s, at, c.freelist)
         c.freelist = at
-        return
-    __slab_free(kernel, s, slab, at)
+    elif s.debug:
+        free_to_partial_list(kernel, s, slab, at)
+    else:
+        __slab_free(kernel, s, slab, at)
 
 
 def __slab_free(kernel: SlabMachine, s: KmemCache, slab: Slab, at: int) -> None:
     """Put an object on its slab's own list, and the slab where it belongs now."""
-    if s.debug:
-        free_to_partial_list(kernel, s, slab, at)
-        return
     prior = slab.freelist
     set_freepointer(kernel, s, at, prior)
     slab.freelist = at

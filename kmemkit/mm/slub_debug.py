@@ -114,6 +114,27 @@ def _bytes_are(
     return False
 
 
+def slab_pad_check(kernel: SlabMachine, s: KmemCache, slab: Slab) -> None:
+    """Look at what is left of a slab behind its last object (same name in Linux)."""
+    pages = PAGE_SIZE << slab.order
+    length = pages % s.size
+    if not (s.flags & SLAB_POISON and length):
+        return
+    pad = slab.address + pages - length
+    found = kernel.memory.read(pad, length)
+    wrong = [offset for offset, byte in enumerate(found) if byte != POISON_INUSE]
+    if wrong:
+        first, last = pad + wrong[0], pad + wrong[-1]
+        slub_report.slab_err(
+            kernel, s, slab, f"Padding overwritten. {first:#018x}-{last:#018x} @offset={wrong[0]}"
+        )
+        slub_report.print_section(kernel, "Padding", pad, length)
+        slub_report.slab_fix(
+            kernel, s, f"Restoring slab padding {first:#018x}-{last:#018x}={POISON_INUSE:#x}"
+        )
+        kernel.memory.write(first, bytes([POISON_INUSE]) * (last - first + 1))
+
+
 def check_object(kernel: SlabMachine, s: KmemCache, slab: Slab, at: int, value: int) -> bool:
     """Look at an object's red zones, poison and padding (same name in Linux).
 
@@ -222,14 +243,13 @@ def set_track(kernel: SlabMachine, s: KmemCache, at: int, what: str) -> None:
 
 def free_debug_processing(kernel: SlabMachine, s: KmemCache, slab: Slab, at: int) -> bool:
     """Check an object that somebody frees, and dress it as a free one."""
-    if s.flags & SLAB_CONSISTENCY_CHECKS:
-        if slab.inuse < 1:
-            slub_report.slab_err(
-                kernel, s, slab, "Slab has 0 allocated objects but 1 are to be freed\n"
-            )
-            return False
-        if not free_consistency_checks(kernel, s, slab, at):
-            return False
+    if slab.inuse < 1:
+        slub_report.slab_err(
+            kernel, s, slab, "Slab has 0 allocated objects but 1 are to be freed\n"
+        )
+        return False
+    if s.flags & SLAB_CONSISTENCY_CHECKS and not free_consistency_checks(kernel, s, slab, at):
+        return False
     set_track(kernel, s, at, "Freed")
     init_object(kernel, s, at, RED_INACTIVE)
     return True
@@ -249,6 +269,7 @@ def free_consistency_checks(kernel: SlabMachine, s: KmemCache, slab: Slab, at: i
 def check_slab_before_freeing(kernel: SlabMachine, s: KmemCache, slab: Slab) -> None:
     """Look at every object of a slab whose pages go back (free_slab())."""
     if s.flags & SLAB_CONSISTENCY_CHECKS:
+        slab_pad_check(kernel, s, slab)
         base = slab.address + s.red_left_pad
         for number in range(slab.objects):
             check_object(kernel, s, slab, base + number * s.size, RED_INACTIVE)

@@ -96,7 +96,7 @@ def new_slab(kernel: SlabMachine, s: KmemCache, gfp: int, node: int) -> Slab | N
     if wrong:
         gfp = kernel.kmalloc_fix_flags(gfp)
     if s.ctor and gfp & flags.__GFP_ZERO:
-        kernel.warn_on_once("new_slab")
+        kernel.warn_once("mm/slub.c", "new_slab")
     return allocate_slab(kernel, s, gfp & (GFP_RECLAIM_MASK | GFP_CONSTRAINT_MASK), node)
 
 
@@ -124,6 +124,7 @@ def discard_slab(kernel: SlabMachine, slab: Slab) -> None:
     """
     s = slab.cache
     slub_debug.check_slab_before_freeing(kernel, s, slab)
-    kernel.memory.forget_pointers(slab)
+    if kernel.kasan is not None:
+        kernel.kasan.forget(slab)
     account_slab(kernel, slab, -1)
     kernel.slab_pages_free(s, slab.pfn, slab.order)

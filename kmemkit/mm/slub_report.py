@@ -17,7 +17,14 @@ from kmemkit.mm.slub_layout import PAGE_SIZE, get_info_end, object_end
 if TYPE_CHECKING:
     from kmemkit.mm.slab_machine import SlabMachine
 
-__all__ = ("list_slab_objects", "object_err", "slab_err", "slab_fix")
+__all__ = (
+    "list_slab_objects",
+    "object_err",
+    "print_section",
+    "print_tracking",
+    "slab_err",
+    "slab_fix",
+)
 
 VMEMMAP_START = 0xFFFFEA0000000000
 STRUCT_PAGE_SIZE = 64
@@ -65,13 +72,14 @@ def list_slab_objects(kernel: SlabMachine, s: KmemCache, slab: Slab) -> None:
         at = slab.address + s.red_left_pad + number * s.size
         if at not in free:
             kernel.printk(f"Object {at:#018x} @offset={at - slab.address}")
-            _print_tracks(kernel, at)
+            print_tracking(kernel, at)
     _print_slab_info(kernel, slab)
     kernel.taint("B")
     kernel.warn("mm/slub.c:1152", "__kmem_cache_shutdown")
 
 
-def _print_tracks(kernel: SlabMachine, at: int) -> None:
+def print_tracking(kernel: SlabMachine, at: int) -> None:
+    """Print who allocated and freed an object last, if that is known (same name in Linux)."""
     for what, track in sorted(kernel.tracks.get(at, {}).items()):
         age = (kernel.now - track.when) // NS_PER_TICK
         kernel.printk(f"{what} in {track.where} age={age} cpu={track.cpu} pid={track.pid}")
@@ -93,24 +101,24 @@ def _print_slab_info(kernel: SlabMachine, slab: Slab) -> None:
 
 def _print_trailer(kernel: SlabMachine, s: KmemCache, slab: Slab, at: int) -> None:
     """Print everything about an object, its bytes last (print_trailer())."""
-    _print_tracks(kernel, at)
+    print_tracking(kernel, at)
     _print_slab_info(kernel, slab)
     kernel.printk(
         f"Object {at:#018x} @offset={at - slab.address} fp={get_freepointer(kernel, s, at):#018x}"
     )
     kernel.printk("")
     if s.flags & SLAB_RED_ZONE:
-        _print_section(kernel, "Redzone", at - s.red_left_pad, s.red_left_pad)
+        print_section(kernel, "Redzone", at - s.red_left_pad, s.red_left_pad)
     elif at > slab.address + WIDTH:
-        _print_section(kernel, "Bytes b4", at - WIDTH, WIDTH)
-    _print_section(kernel, "Object", at, min(s.object_size, PAGE_SIZE))
+        print_section(kernel, "Bytes b4", at - WIDTH, WIDTH)
+    print_section(kernel, "Object", at, min(s.object_size, PAGE_SIZE))
     if s.flags & SLAB_RED_ZONE:
-        _print_section(kernel, "Redzone", at + s.object_size, s.inuse - s.object_size)
+        print_section(kernel, "Redzone", at + s.object_size, s.inuse - s.object_size)
     info_end = get_info_end(s)
-    _print_section(kernel, "Padding", at + info_end, object_end(s) - info_end)
+    print_section(kernel, "Padding", at + info_end, object_end(s) - info_end)
 
 
-def _print_section(kernel: SlabMachine, name: str, start: int, length: int) -> None:
+def print_section(kernel: SlabMachine, name: str, start: int, length: int) -> None:
     """Print bytes, 16 a line, with the characters they are (print_hex_dump())."""
     if length <= 0:
         return

@@ -49,7 +49,7 @@ class StringCalls(VmallocCalls):
             self.check_access(address, size, write=True)
             self.memory.write(address, bytes([value & 0xFF]) * size)
 
-        self._call(f"memset({address:#x}, {value:#x}, {size})", run, _nothing)
+        self._call(f"memset({address:#x}, {value:#x}, {size})", run)
 
     def memcpy(
         self, to: int, source: int | bytes, size: int, *, known_size: int | None = None
@@ -66,7 +66,7 @@ class StringCalls(VmallocCalls):
             self.check_access(to, size, write=True)
             self.memory.write(to, self._bytes_of(source, size))
 
-        self._call(f"memcpy({to:#x}, {size} bytes)", run, _nothing)
+        self._call(f"memcpy({to:#x}, {size} bytes)", run)
 
     def strcpy(
         self, to: int, string: int | bytes | str, *, known_size: int | None = None
@@ -84,7 +84,7 @@ class StringCalls(VmallocCalls):
             self.check_access(to, length + 1, write=True)
             self.memory.write(to, self._bytes_of(string, length) + b"\0")
 
-        self._call(f"strcpy({to:#x})", run, _nothing)
+        self._call(f"strcpy({to:#x})", run)
 
     def _fortify(self, function: str, size: int, known_size: int | None) -> None:
         """Stop a write that is larger than its destination (fortify_panic())."""
@@ -140,7 +140,7 @@ class StringCalls(VmallocCalls):
             self.check_access(address, size, write=True, function="_copy_from_user")
             self.memory.write(address, data[:size].ljust(size, b"\0"))
 
-        self._call(f"copy_from_user({address:#x}, {size})", run, _nothing)
+        self._call(f"copy_from_user({address:#x}, {size})", run)
 
     def _check_object_size(self, at: int, size: int, *, to_user: bool) -> None:
         """Look what an address lies in, before a program may see it (__check_object_size()).
@@ -173,7 +173,10 @@ class StringCalls(VmallocCalls):
             return None  # no address of the direct map: nothing to look at
         slab = self._slab_at(at)
         if slab is not None:
-            return _slab_found(slab, at, size)
+            start = slab.address
+            if self.kfence is not None and self.kfence.owns(at):
+                start = self.kfence.object_start(at)
+            return _slab_found(slab, at - start, size)
         head, order = self._folio(at - PAGE_OFFSET >> PAGE_SHIFT)
         offset = at - PAGE_OFFSET - (head << PAGE_SHIFT)
         if order and offset + size > PAGE_SIZE << order:
@@ -188,10 +191,10 @@ class StringCalls(VmallocCalls):
         return ("vmalloc", "", at - area.start) if at + size > area.end else None
 
 
-def _slab_found(slab: Slab, at: int, size: int) -> tuple[str, str, int] | None:
+def _slab_found(slab: Slab, inside: int, size: int) -> tuple[str, str, int] | None:
     """Check a copy in a slab: it must lie in the part of an object that may be copied."""
     s = slab.cache
-    offset = (at - slab.address) % s.size
+    offset = inside % s.size
     if s.flags & SLAB_RED_ZONE:
         if offset < s.red_left_pad:
             return "SLUB object in left red zone", f" '{s.name}'", offset
@@ -199,7 +202,3 @@ def _slab_found(slab: Slab, at: int, size: int) -> tuple[str, str, int] | None:
     if s.useroffset <= offset and offset + size <= s.useroffset + s.usersize:
         return None
     return "SLUB object", f" '{s.name}'", offset
-
-
-def _nothing(_: None) -> str:
-    return ""

@@ -168,7 +168,7 @@ class TaskCalls(Machine):
                 f"{', '.join(self.context.frames)}; leave that first"
             )
 
-        self._call(f"run_as({new.comm} [{new.pid}])", lambda: self._switch_to(new), _nothing)
+        self._call(f"run_as({new.comm} [{new.pid}])", lambda: self._switch_to(new))
         return RunAs(self, before.pid)
 
     def mark_oom_victim(self, task: Task | int | None = None) -> None:
@@ -187,7 +187,7 @@ class TaskCalls(Machine):
             if self.trace is not None:
                 self.trace.event("mark_victim", pid=victim.pid, comm=victim.comm)
 
-        self._call(f"mark_oom_victim({victim.comm} [{victim.pid}])", run, _nothing)
+        self._call(f"mark_oom_victim({victim.comm} [{victim.pid}])", run)
 
     def set_task_flags(self, flags: int, task: Task | int | None = None) -> None:
         """Set PF_MEMALLOC* bits of a task, as kswapd does with its own.
@@ -250,7 +250,7 @@ class TaskCalls(Machine):
             if self.trace is not None:
                 self.trace.note("scope_restored", bits=int(flags), left=task.flags & _MEMALLOC)
 
-        self._call(f"memalloc_{scope}_restore({flags:#x})", run, _nothing)
+        self._call(f"memalloc_{scope}_restore({flags:#x})", run)
 
     def _change_flags(self, task: Task | int | None, how: str, bits: int) -> None:
         owner = self.current if task is None else self.task(task)
@@ -259,7 +259,7 @@ class TaskCalls(Machine):
             owner.flags = owner.flags | bits if how == "|= " else owner.flags & ~bits
             self._contexts.clear()
 
-        self._call(f"{owner.comm} [{owner.pid}]: flags {how}{bits:#x}", run, _nothing)
+        self._call(f"{owner.comm} [{owner.pid}]: flags {how}{bits:#x}", run)
 
 
 def _check_bits(flags: int) -> int:
@@ -271,7 +271,3 @@ def _check_bits(flags: int) -> int:
             "give what a memalloc_*_save() returned"
         )
     return flags
-
-
-def _nothing(_: None) -> str:
-    return ""

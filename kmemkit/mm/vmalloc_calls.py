@@ -15,6 +15,7 @@ from kmemkit.mm.cmdline import parse_size
 from kmemkit.mm.context_calls import ContextCalls
 from kmemkit.mm.kmalloc_calls import KmallocCalls
 from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, VMALLOC_START
+from kmemkit.mm.physaddr import address_text
 from kmemkit.mm.slab_calls import ZERO_SIZE_PTR
 from kmemkit.mm.vmap_area import VM_MAP_PUT_PAGES, VmallocSpace, is_vmalloc_addr
 from kmemkit.snapshot import Snapshot
@@ -79,7 +80,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         worker frees it later. Anything that is not vmalloc memory is reported and left alone.
         """
         at = _pointer(address)
-        self._call(f"vfree({_text(address)})", lambda: vmalloc.vfree(self, at), _nothing)
+        self._call(f"vfree({address_text(address)})", lambda: vmalloc.vfree(self, at))
 
     def vrealloc(self, address: int | None, size: int | str, gfp: int | str) -> int | None:
         """Make vmalloc memory larger or smaller; None leaves the old one as it was.
@@ -88,8 +89,8 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         (same name in Linux).
         """
         at, nbytes, mask = _pointer(address), _size(size), flags.as_mask(gfp, self.release)
-        call = f"vrealloc({_text(address)}, {nbytes}, {flags.decode(mask)})"
-        return self._call(call, lambda: self._vrealloc(at, nbytes, mask), _text)
+        call = f"vrealloc({address_text(address)}, {nbytes}, {flags.decode(mask)})"
+        return self._call(call, lambda: self._vrealloc(at, nbytes, mask), address_text)
 
     # -- vmap -------------------------------------------------------------------------------------
 
@@ -110,7 +111,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
             raise ValueError(f"vm_flags={vm_flags:#x}: give VM_MAP_PUT_PAGES or 0")
         self._know_owner(owner)
         run = lambda: vmalloc.vmap(self, pfns, vm_flags, owner)  # noqa: E731
-        return self._call(f"vmap({len(pfns)} pages)", run, _text)
+        return self._call(f"vmap({len(pfns)} pages)", run, address_text)
 
     def vunmap(self, address: int | None) -> None:
         """Unmap what vmap() mapped, and keep the pages; NULL is fine (same name in Linux).
@@ -119,7 +120,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
             Panic: in an interrupt.
         """
         at = _pointer(address)
-        self._call(f"vunmap({_text(address)})", lambda: vmalloc.vunmap(self, at), _nothing)
+        self._call(f"vunmap({address_text(address)})", lambda: vmalloc.vunmap(self, at))
 
     def is_vmalloc_addr(self, address: int | None) -> bool:
         """Return whether an address lies where vmalloc() maps, in use or not (same name in Linux).
@@ -160,7 +161,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         mask = flags.as_mask(gfp, self.release)
         if total <= SIZE_MAX:
             return self._kvmalloc("kvmalloc_array", total, mask, owner)
-        return self._call(f"kvmalloc_array({n}, {size})", lambda: None, _text)
+        return self._call(f"kvmalloc_array({n}, {size})", lambda: None, address_text)
 
     def kvcalloc(self, n: int, size: int | str, gfp: int | str, *, owner: str = "") -> int | None:
         """Allocate as kvmalloc_array() does, all zeroes (same name in Linux)."""
@@ -174,7 +175,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         ZERO_SIZE_PTR for the rest (same name in Linux).
         """
         at, nbytes, mask = _pointer(address), _size(size), flags.as_mask(gfp, self.release)
-        call = f"kvrealloc({_text(address)}, {nbytes}, {flags.decode(mask)})"
+        call = f"kvrealloc({address_text(address)}, {nbytes}, {flags.decode(mask)})"
         self._caches_ready()
 
         def run() -> int | None:
@@ -188,7 +189,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
                     self._kfree(at)
             return moved
 
-        return self._call(call, run, _text)
+        return self._call(call, run, address_text)
 
     def kvfree(self, address: int | None) -> None:
         """Free kvmalloc(), vmalloc() and kmalloc() memory; NULL is fine (same name in Linux).
@@ -196,7 +197,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         The address alone says which of them it is.
         """
         at = _pointer(address)
-        self._call(f"kvfree({_text(address)})", lambda: vmalloc.kvfree(self, at), _nothing)
+        self._call(f"kvfree({address_text(address)})", lambda: vmalloc.kvfree(self, at))
 
     def kvfree_sensitive(self, address: int | None, size: int | str) -> None:
         """Wipe `size` bytes, and free (same name in Linux)."""
@@ -207,7 +208,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
                 self._wipe(at, nbytes)
                 vmalloc.kvfree(self, at)
 
-        self._call(f"kvfree_sensitive({_text(address)}, {nbytes})", run, _nothing)
+        self._call(f"kvfree_sensitive({address_text(address)}, {nbytes})", run)
 
     # -- inside -----------------------------------------------------------------------------------
 
@@ -215,13 +216,13 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         nbytes = _size(size)
         self._know_owner(owner)
         run = lambda: vmalloc.vmalloc_node_range(self, nbytes, mask, 0, owner)  # noqa: E731
-        return self._call(f"{name}({nbytes})", run, _text)
+        return self._call(f"{name}({nbytes})", run, address_text)
 
     def _kvmalloc(self, name: str, size: int | str, mask: int, owner: str) -> int | None:
         nbytes = _size(size)
         self._know_owner(owner)
         run = lambda: vmalloc.kvmalloc_node(self, nbytes, mask, owner)  # noqa: E731
-        return self._call(f"{name}({nbytes}, {flags.decode(mask)})", run, _text)
+        return self._call(f"{name}({nbytes}, {flags.decode(mask)})", run, address_text)
 
     def _vrealloc(self, at: int, size: int, mask: int) -> int | None:
         if not size:
@@ -278,11 +279,3 @@ def _pointer(address: int | None) -> int:
     if not isinstance(address, int) or isinstance(address, bool):
         raise TypeError(f"{address!r} is not an address; give what an allocation returned")
     return address & SIZE_MAX
-
-
-def _text(address: int | None) -> str:
-    return "NULL" if address is None else f"{address:#x}"
-
-
-def _nothing(_: None) -> str:
-    return ""

@@ -10,7 +10,7 @@ import struct
 from array import array
 from collections import Counter
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kmemkit.slab_memory import FreeList, SlabMemory, is_object, objects
 from kmemkit.slab_snapshot import CacheSnapshot, SlabSnapshot
@@ -27,6 +27,8 @@ MOST_WHOS = 1 << 15
 DEBUG = 0x86
 #: Slabs of one Chunk.
 CHUNK = 64
+#: What the states of some slabs depend on: (pfn, first object) of the CPUs' lists, and the rest.
+Depends = tuple[Any, ...]
 
 
 class Group(NamedTuple):
@@ -70,13 +72,14 @@ class Chunk(NamedTuple):
     """
 
     slabs: tuple[SlabSnapshot, ...]
-    pointers: tuple[int, ...]  #: addresses of the free pointers on their lists
-    depends: tuple[object, ...]
+    pfns: frozenset[int]
+    depends: Depends
     states: list[SlabState]
     #: for the page: two little-endian words a slab, its pfn and its objects; a word an object
     layout: bytes
     words: bytes
     inuse: int
+    full: tuple[bool, ...]
     broken: bool
 
 
@@ -108,40 +111,50 @@ class CacheModel:
             self._chunk(cache.slabs[at : at + CHUNK], old) for at, old in pairs
         ]
         self.states = [state for chunk in self.chunks for state in chunk.states]
-        self.groups = self._groups()
+        self.groups = self._groups(before)
 
     # -- slabs ------------------------------------------------------------------------------------
 
     def _chunk(self, slabs: tuple[SlabSnapshot, ...], known: Chunk | None) -> Chunk:
         """Return some slabs' states: those known, if nothing has changed that they depend on."""
-        if known is not None and known.slabs == slabs:
-            depends = self._depends(slabs, known.pointers)
-            if depends == known.depends:
-                return known
-        states = list(map(self._state, slabs))
-        pointers = tuple(at for state in states for found in state.lists for at in found.objects)
+        same = known is not None and known.slabs == slabs
+        pfns = known.pfns if known is not None and same else frozenset(slab.pfn for slab in slabs)
+        depends = self._depends(slabs, pfns)
+        if known is not None and same and known.depends == depends:
+            return known
+        old = () if known is None or known.depends[1:] != depends[1:] else known.states
+        owned = dict(() if known is None else known.depends[0])
+        states = [
+            state
+            if state is not None and state.slab is slab
+            and self._owned.get(slab.pfn) == owned.get(slab.pfn)
+            else self._state(slab)
+            for slab, state in zip_longest(slabs, old[: len(slabs)])
+        ]  # fmt: skip
         words = b"".join(state.words.tobytes() for state in states)
         layout = b"".join(struct.pack("<II", slab.pfn, slab.objects) for slab in slabs)
         inuse = sum(state.inuse for state in states)
+        full = tuple(state.inuse == state.slab.objects for state in states)
         broken = any(state.broken for state in states)
-        depends = self._depends(slabs, pointers)
-        return Chunk(slabs, pointers, depends, states, layout, words, inuse, broken)
+        return Chunk(slabs, pfns, depends, states, layout, words, inuse, full, broken)
 
-    def _depends(
-        self, slabs: tuple[SlabSnapshot, ...], pointers: tuple[int, ...]
-    ) -> tuple[object, ...]:
-        """Return what the states of some slabs are made of, apart from the slabs themselves."""
+    def _depends(self, slabs: tuple[SlabSnapshot, ...], pfns: frozenset[int]) -> Depends:
+        """Return what the states of some slabs are made of, apart from the slabs themselves.
+
+        That is the CPUs' lists of theirs; and the bytes, and who had the objects, where it counts.
+        """
         memory, found = self.memory, list[object]()
-        found.append(tuple(map(memory.freeptr.get, pointers)))
-        found.append(tuple(self._owned.get(slab.pfn) for slab in slabs))
         if memory.pages:
-            pfns = (n for slab in slabs for n in range(slab.pfn, slab.pfn + (1 << slab.order)))
-            found.append(tuple(map(memory.pages.get, pfns)))
+            every_page = (
+                n for slab in slabs for n in range(slab.pfn, slab.pfn + (1 << slab.order))
+            )
+            found.append(tuple(map(memory.pages.get, every_page)))
         if self._checked:
             every = [at for slab in slabs for at in objects(self.cache, slab)]
             found.append(tuple(map(memory.asked.get, every)))
             found.append(tuple(map(memory.tracks.get, every)))
-        return tuple(found)
+        owned = tuple((pfn, head) for pfn, head in self._owned.items() if pfn in pfns)
+        return owned, *found
 
     def _state(self, slab: SlabSnapshot) -> SlabState:
         """Return a slab's state: its lists followed, its objects looked at."""
@@ -184,8 +197,16 @@ class CacheModel:
         key = "slab_map.who_freed" if free else "slab_map.who_allocated"
         return text(key, where=track.where, cpu=track.cpu, pid=track.pid)
 
-    def _groups(self) -> list[Group]:
+    def _groups(self, before: CacheModel | None) -> list[Group]:
         """Return the slabs by the list they are on: the CPUs' first, those on no list last."""
+        cache = self.cache
+        depends = (
+            [(cpu.slab, cpu.partial) for cpu in cache.cpus], cache.nodes,
+            [(chunk.layout, chunk.full) for chunk in self.chunks],
+        )  # fmt: skip
+        self._grouped = depends
+        if before is not None and before._grouped == depends:
+            return before.groups
         places = {state.slab.pfn: n for n, state in enumerate(self.states)}
         found: list[tuple[str, int, tuple[int, ...]]] = []
         for number, cpu in enumerate(self.cache.cpus):

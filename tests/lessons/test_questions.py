@@ -8,7 +8,9 @@ from kmemkit.lessons import (
     gfp_questions,
     kmalloc_questions,
     ladder_questions,
+    pairing_questions,
     questions,
+    slab_questions,
     zone_questions,
 )
 from kmemkit.lessons._check import Outcome
@@ -22,6 +24,8 @@ LESSONS = {
     "lesson.gfp": gfp_questions.ALL,
     "lesson.kmalloc": kmalloc_questions.ALL,
     "lesson.ladder": ladder_questions.ALL,
+    "lesson.pairing": pairing_questions.ALL,
+    "lesson.slab": slab_questions.ALL,
     "lesson.zones": zone_questions.ALL,
 }
 ALL = [(table, choice) for table, choices in LESSONS.items() for choice in choices]

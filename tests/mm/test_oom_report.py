@@ -6,6 +6,7 @@ import pytest
 
 from kmemkit import Kernel
 from kmemkit import gfp as flags
+from kmemkit.mm.errors import Panic
 from kmemkit.mm.oom_report import (
     CONSTRAINT_CPUSET,
     CONSTRAINT_MEMORY_POLICY,
@@ -211,6 +212,20 @@ def test_slabs_are_listed_when_they_hold_more_than_the_lru_lists(kernel):
         "fsnotify_mark_connector          3KB      12345KB",
         "Tasks state (memory values in pages):",
     ]
+
+
+def test_the_caches_that_took_the_memory_are_listed():
+    kernel = Kernel("16M")
+    with pytest.raises(Panic):
+        while kernel.kmalloc(4096, "GFP_KERNEL"):
+            pass
+    log = kernel.dmesg().splitlines()
+    begin = log.index("Unreclaimable slab info:")
+    rows = [
+        line.split() for line in log[begin + 2 : log.index("Tasks state (memory values in pages):")]
+    ]
+    kbytes = kernel.node_page_state[0, "nr_slab_unreclaimable"] * 4
+    assert rows == [["kmalloc-4k", f"{kbytes}KB", f"{kbytes}KB"]]
 
 
 # -- rate limit -----------------------------------------------------------------------------------

@@ -215,3 +215,106 @@ def test_recording_and_clones_change_no_answer(nid):
 
     assert run(plain) == run(recorded)
     assert plain.snapshot() == recorded.snapshot()
+
+
+def test_a_destroyed_cache_gives_its_empty_slabs_back_the_last_one_first(kernel):
+    cache = kernel.kmem_cache_create("test", 4096, flags=SLAB_NO_MERGE | SLAB_CONSISTENCY_CHECKS)
+    for objects in slabs_of(kernel, cache, 4):
+        give(kernel, cache, objects)
+    partial = [slab.pfn for slab in kernel.kmem_caches[cache].nodes[0].partial]
+    kernel.record()
+    kernel.kmem_cache_destroy(cache)
+    freed = [e for e in kernel.history[-1].events if e.name == "mm_page_free"]
+    assert [int(dict(e.fields)["pfn"], 16) for e in freed] == partial[::-1]
+    assert len(partial) == 4
+
+
+def test_a_constructor_and_zeroes_do_not_go_together():
+    kernel = Kernel("64M")
+    cache = kernel.kmem_cache_create("made", 64, ctor=lambda at: None)
+    kernel.kmem_cache_alloc(cache, "GFP_KERNEL|__GFP_ZERO")
+    assert "WARNING: CPU: 0 PID: 1 at mm/slub.c new_slab" in kernel.dmesg().splitlines()
+
+
+def test_a_debug_kernel_makes_no_cache_in_an_interrupt():
+    kernel = Kernel("64M", debug_kernel=True)
+    with kernel.softirq():
+        assert kernel.kmem_cache_create("mine", 64) is None
+    assert "kmem_cache_create(mine) integrity check failed" in kernel.dmesg().splitlines()
+    assert kernel.kmem_cache_create("mine", 64) is not None
+
+
+@pytest.mark.parametrize(("offset", "size"), [(60, 8), (0, 65), (8, 0)])
+def test_a_part_for_user_space_that_is_not_in_the_object_is_none(kernel, offset, size):
+    cache = kernel.kmem_cache_create_usercopy("mine", 64, 0, SLAB_NO_MERGE, offset, size)
+    s = kernel.kmem_caches[cache]
+    assert (s.useroffset, s.usersize) == (0, 0)
+    assert kernel.dmesg().count("WARNING: CPU: 0 PID: 1 at mm/slab_common.c") == 1
+
+
+# -- many at once ---------------------------------------------------------------------------------
+
+
+def test_bulk_free_makes_the_first_object_the_first_to_come_back(kernel):
+    cache, s = make(kernel)
+    got = take(kernel, cache, 16)
+    kernel.kmem_cache_free_bulk(cache, got[3:7])
+    assert take(kernel, cache, 4) == got[3:7]
+    assert s.cpu.slab.inuse == 16
+
+
+def test_bulk_free_goes_slab_by_slab_and_passes_over_two_objects_of_others(kernel):
+    cache, _ = make(kernel)
+    first, second = slabs_of(kernel, cache, 2)
+    freed = []
+    kernel._slab_free = lambda s, slab, at: freed.append(at)
+    a, b = first[:4], second[:4]
+    kernel.kmem_cache_free_bulk(cache, [a[0], b[0], b[1], a[1]])
+    assert freed == [a[1], a[0], b[0], b[1]]  # the two passed over have changed places
+    freed.clear()
+    kernel.kmem_cache_free_bulk(cache, [a[0], b[0], b[1], b[2], a[1]])
+    assert freed[0] == a[1]
+    assert freed[1] != a[0]  # behind three of the other slab
+    assert sorted(freed) == sorted([*a[:2], *b[:3]])
+
+
+def test_bulk_free_checks_each_object():
+    kernel = Kernel("64M", cmdline="slab_debug=F")
+    cache, _ = make(kernel)
+    got = take(kernel, cache, 3)
+    kernel.kmem_cache_free_bulk(cache, [*got, got[2]])
+    assert "Object already free" in kernel.dmesg()
+
+
+def test_bulk_free_tells_a_wrong_cache_and_stops_at_what_is_no_object(kernel):
+    cache, _ = make(kernel)
+    other = kernel.kmem_cache_create("other", 256, flags=SLAB_NO_MERGE)
+    got = take(kernel, cache, 2)
+    kernel.kmem_cache_free_bulk(other, got)
+    assert "Wrong slab cache. other but object is from test" in kernel.dmesg()
+    assert take(kernel, cache, 2) == got
+    page = kernel.page_address(kernel.alloc_pages(GFP))
+    with pytest.raises(Oops):
+        kernel.kmem_cache_free_bulk(cache, [got[0], page])
+    assert "Object is not a Slab page!" in kernel.dmesg()
+    with pytest.raises(Oops):
+        kernel.kmem_cache_free_bulk(cache, [0])
+
+
+def test_the_same_object_twice_in_a_row_is_a_bug_in_bulk_too(kernel):
+    cache, _ = make(kernel)
+    at = take(kernel, cache, 1)[0]
+    with pytest.raises(KernelBug):
+        kernel.kmem_cache_free_bulk(cache, [at, at])
+
+
+def test_a_clone_has_the_partial_slabs_of_its_cpus_and_goes_on_alike():
+    kernel = Kernel("64M", cpus=2, seed=4)
+    cache, s = make(kernel)
+    got = [at for slab in slabs_of(kernel, cache, 6) for at in slab]
+    give(kernel, cache, got[3 : 5 * s.oo[1] : 7])
+    clone = kernel.clone()
+    twin = clone.kmem_caches[cache]
+    assert [slab.pfn for slab in twin.cpu.partial] == [slab.pfn for slab in s.cpu.partial] != []
+    assert take(clone, cache, 40) == take(kernel, cache, 40)
+    assert clone.snapshot() == kernel.snapshot()

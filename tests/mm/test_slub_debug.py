@@ -156,3 +156,52 @@ def test_only_the_named_caches_are_debugged():
     kernel.kmalloc(1, GFP)
     debugged = {s.name for s in kernel.slab_caches if s.debug}
     assert debugged == {"kmalloc-64"}
+
+
+def test_bytes_behind_the_last_object_are_looked_at_when_the_slab_goes_back(kernel):
+    cache = kernel.kmem_cache_create("mine", 1000)
+    s = kernel.kmem_caches[cache]
+    at = kernel.kmem_cache_alloc(cache, GFP)
+    slab = kernel.slabs[(at - 0xFFFF888000000000) >> 12]
+    pad = slab.address + s.oo[1] * s.size
+    assert pad < slab.address + (4096 << slab.order)
+    kernel.write(pad + 3, b"abc")
+    kernel.kmem_cache_free(cache, at)
+    before = lines(kernel)
+    kernel.kmem_cache_destroy(cache)
+    log = log_after(kernel, before)
+    wrong = f"{pad + 3:#x}-{pad + 5:#x}"
+    assert f"BUG mine (Not tainted): Padding overwritten. {wrong} @offset=3" in log
+    assert f"FIX mine: Restoring slab padding {wrong}=0x5a" in log
+    assert any(line.startswith(f"Padding  {pad:016x}: 5a 5a 5a 61 62 63 5a") for line in log)
+
+
+def test_a_slab_without_objects_in_use_refuses_a_free_whatever_is_checked():
+    kernel = Kernel("64M", cmdline="slab_debug=Z", freelist_random=False)
+    cache = kernel.kmem_cache_create("mine", 256)
+    at = kernel.kmem_cache_alloc(cache, GFP)
+    kernel.kmem_cache_free(cache, at)
+    kernel.kmem_cache_free(cache, at)
+    assert "BUG mine (Not tainted): Slab has 0 allocated objects but 1 are to be freed" in (
+        kernel.dmesg()
+    )
+    assert kernel.slabs[(at - 0xFFFF888000000000) >> 12].inuse == 0
+
+
+def test_a_wrong_cache_is_told_who_has_the_object(kernel):
+    mine, other = kernel.kmem_cache_create("mine", 256), kernel.kmem_cache_create("other", 256)
+    at = kernel.kmem_cache_alloc(mine, GFP)
+    before = lines(kernel)
+    kernel.kmem_cache_free(other, at)
+    log = log_after(kernel, before)
+    assert "cache_from_obj: Wrong slab cache. other but object is from mine" in log
+    assert log[-1] == "Allocated in learner age=0 cpu=0 pid=1"
+
+
+def test_only_what_was_asked_for_is_wiped_where_a_red_zone_could_be():
+    kernel = Kernel("64M", cmdline="slab_debug=Z", freelist_random=False)
+    at = kernel.kmalloc(64, GFP)
+    kernel.write(at, b"\xff" * 64)
+    kernel.kfree(at)
+    assert kernel.kzalloc(60, GFP) == at
+    assert kernel.read(at, 64) == bytes(60) + b"\xff" * 4

@@ -10,6 +10,7 @@ ERRORS = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error']"
 STDERR = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr']"
 KIT = "notebooks/en/00-how-to-read-this-kit.ipynb"
 BUDDY = "notebooks/en/05-buddy.ipynb"
+SLAB = "notebooks/en/08-slab.ipynb"
 
 
 def whole(notebook, name):
@@ -125,4 +126,20 @@ def test_the_stepper_drives_the_map(open_notebook):
         stepper.get_by_role("button", name="step").press("Enter")
         stepper.get_by_text(f"step {step} of 8").wait_for()
     notebook.page.wait_for_function(shows, arg=[page_map, "MMMM2..."])
+    assert notebook.errors == []
+
+
+def test_the_run_is_shown_after_the_predictions(open_notebook):
+    """Lesson 08: no map of the run before every prediction is made; then one with its steps."""
+    notebook = open_notebook(SLAB)
+    reveal = "slab_next.reveal(answers, seed)"
+    shown = cell(notebook, reveal).locator(".jp-OutputArea")
+    shown.get_by_text("The map is shown when every answer is there").wait_for()
+    source = 'answers = ["0x403 4", "?", "?", "?", "new"]\n\nslab_next.check(answers, seed)'
+    output = answer(notebook, "slab_next.check", source)
+    output.filter(has_text="When its slab is used up, the CPU makes a new one.").wait_for()
+    answer(notebook, reveal, reveal)
+    shown.get_by_text("step 0 of 10: start").wait_for()
+    shown.get_by_text("23 of 32 objects in use").first.wait_for()
+    notebook.screenshot("lesson-08-revealed", shown)
     assert notebook.errors == []

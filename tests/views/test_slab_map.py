@@ -309,7 +309,8 @@ def test_a_model_takes_over_only_what_did_not_change():
         kernel.kmem_cache_free(cache, obj)
     snapshot = kernel.snapshot()
     (new,) = [one for one in snapshot.caches if one.name == "foo"]
-    assert new.slabs == old.slabs
+    counted = [[slab._replace(links={}) for slab in one.slabs] for one in (old, new)]
+    assert counted[0] == counted[1]
     assert new.cpus == old.cpus
     again = CacheModel(snapshot, new, model)
     fresh = CacheModel(snapshot, new)
