@@ -20,7 +20,8 @@ from kmemkit.gfp import GFP_HIGHUSER_MOVABLE
 from kmemkit.mm.buddy import __free_one_page, __rmqueue_smallest
 from kmemkit.mm.kernel import Kernel
 from kmemkit.mm.mm_init import memblock_free_range
-from kmemkit.mm.mmzone import MIGRATE_MOVABLE, MemMap, Vm, Zone
+from kmemkit.mm.mmzone import MIGRATE_MOVABLE, MemMap, Zone
+from kmemkit.mm.vm import Vm
 from kmemkit.mm.wmark_setup import calculate_normal_threshold
 
 FULL = 0.6

@@ -19,10 +19,11 @@ from kmemkit.mm.boot_record import MARKS, BootRecord, State, ZoneRecord
 from kmemkit.mm.cmdline import parse_cmdline
 from kmemkit.mm.hardware_record import Dmesg, recorded_hardware, recorded_topology
 from kmemkit.mm.kernel import Kernel
-from kmemkit.mm.mmzone import MemMap, Vm, Zone
+from kmemkit.mm.mmzone import MemMap, Zone
 from kmemkit.mm.pcp import zone_set_pageset_high_and_batch
 from kmemkit.mm.replay import Mismatch
 from kmemkit.mm.sysctl import KNOBS, Sysctl
+from kmemkit.mm.vm import Vm
 from kmemkit.mm.wmark_setup import set_up_marks
 
 __all__ = ("BootResult", "Comparison", "RecordedMachine", "play_boot")

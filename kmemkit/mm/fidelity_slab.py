@@ -89,6 +89,15 @@ SLABS = (
         "kmemkit.mm.cmdline.parse_slab_debug",
     ),
     Difference(
+        "two caches of one name",
+        "sysfs may refuse the second one's directory and say so; a kernel with CONFIG_DEBUG_VM "
+        "warns.",
+        "Nobody says anything; slab_sysfs() and kmem_cache() find the older one.",
+        "Each cache works, and that is what a driver sees.",
+        "none",
+        "kmemkit.mm.slab_common.create_cache",
+    ),
+    Difference(
         "a free list that is a circle",
         "After a double free that was not noticed, a CPU that gives its slab back may follow the "
         "list for ever.",

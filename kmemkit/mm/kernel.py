@@ -22,7 +22,7 @@ from kmemkit.mm.filemap import UserMemory
 from kmemkit.mm.kasan import Kasan
 from kmemkit.mm.kfence import Kfence
 from kmemkit.mm.mm_init import boot
-from kmemkit.mm.mmzone import HPAGE_PMD_ORDER, MAX_PAGE_ORDER, RESERVED, Vm
+from kmemkit.mm.mmzone import HPAGE_PMD_ORDER, MAX_PAGE_ORDER, RESERVED
 from kmemkit.mm.numa import Hardware
 from kmemkit.mm.page_calls import PAGE_OFFSET, PAGE_SHIFT
 from kmemkit.mm.rcu_calls import RcuCalls
@@ -31,6 +31,7 @@ from kmemkit.mm.slub_layout import SlabParams
 from kmemkit.mm.string_calls import StringCalls
 from kmemkit.mm.sysctl import Sysctl
 from kmemkit.mm.task_calls import TaskCalls
+from kmemkit.mm.vm import Vm
 
 __all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "Kernel")
 

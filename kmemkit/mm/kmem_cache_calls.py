@@ -20,6 +20,7 @@ from kmemkit.mm.slab import (
     SLAB_KMALLOC,
     SLAB_NOLEAKTRACE,
     SLAB_POISON,
+    SLAB_RED_ZONE,
     SLAB_STORE_USER,
     SLAB_TYPESAFE_BY_RCU,
     CachePointer,

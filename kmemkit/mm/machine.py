@@ -1,35 +1,33 @@
 """Machine: the state of a simulated kernel, and its life in time. `Kernel` adds the C API to it.
 
-Zones, page columns, settings and the kernel log; snapshots, clones and restores; the recorded
-history with its reasons. One way in: `_call()` runs every API call, records it if recording is on,
-and tells whoever listens.
+Zones, page columns, settings and the kernel log; snapshots, clones and restores. What is recorded
+of its calls, and who listens, is in `recorder`.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from typing import Any, Self, TypeVar
 
 from kmemkit import gfp as flags
-from kmemkit import strings
 from kmemkit.mm.context import Context
-from kmemkit.mm.errors import Livelock, Oops, Panic
+from kmemkit.mm.errors import Oops
 from kmemkit.mm.fault_inject import Faults
 from kmemkit.mm.freelist import AllocContext
-from kmemkit.mm.history import History
 from kmemkit.mm.kmemleak import Kmemleak
 from kmemkit.mm.kswapd import NEVER, next_due
-from kmemkit.mm.mmzone import MemMap, Vm, Zone
+from kmemkit.mm.mmzone import MemMap, Zone
 from kmemkit.mm.numa import Topology
 from kmemkit.mm.ratelimit import RatelimitState
+from kmemkit.mm.recorder import Recorder
 from kmemkit.mm.sched import Task, task_owner
 from kmemkit.mm.swap import ACTIVE_ANON, INACTIVE_ANON, UNEVICTABLE, Pglist
-from kmemkit.mm.trace import Trace
+from kmemkit.mm.vm import Vm
 from kmemkit.mm.zonelist import build_zonelists
-from kmemkit.snapshot import Event, Snapshot, Step, Why
+from kmemkit.snapshot import Snapshot, Step
 
 __all__ = ("Machine",)
 
@@ -50,7 +48,7 @@ def _check_snapshot(snapshot: object) -> None:
         raise TypeError(f"{snapshot!r} is not a snapshot; give what snapshot() returned")
 
 
-class Machine:
+class Machine(Recorder):
     """Everything a simulated kernel is and remembers, without the calls that allocate."""
 
     #: Simulated time that a request for pages takes, in ns.
@@ -64,11 +62,7 @@ class Machine:
         self.vm = Vm()
         self.scaled: tuple[str, ...] = ()
         self.owner_names = [""]
-        self.trace: Trace | None = None
-        #: called, without arguments, after every call that may have changed the machine
-        self.listeners: tuple[Callable[[], None], ...] = ()
-        self._history: History | None = None
-        self._why: Why | None = None
+        self._begin_unheard()
         self._dmesg: deque[str] = deque(maxlen=2000)
         #: lines printed so far; the log forgets the oldest ones
         self.log_lines = 0
@@ -124,6 +118,9 @@ class Machine:
         """Let the zones record to the current trace, or to none."""
         for zone in self.zones:
             zone.trace = self.trace
+
+    def _attention_changed(self) -> None:
+        """Note that somebody begins or ceases to look (SlabMachine)."""
 
     @contextmanager
     def quietly(self) -> Iterator[None]:
@@ -293,100 +290,6 @@ class Machine:
         if history is not None and not history.cut_after(snapshot):
             history.append(Step("restore", "", True, (), None, snapshot))
         self._notify()
-
-    def record(self, limit: int = 512) -> None:
-        """Keep events, reasons and a snapshot after each call from here on, `limit` calls at most.
-
-        Raises:
-            TypeError: limit is no whole number. ValueError: limit below 1.
-        """
-        if type(limit) is not int:
-            raise TypeError(f"limit={limit!r}: give a whole number of steps")
-        if limit < 1:
-            raise ValueError(f"limit={limit}: keep at least one step")
-        self.trace = Trace()
-        self._history = History(limit + 1)
-        self._history.append(Step("start", "", True, (), None, self.snapshot()))
-        self._connect()
-        self._attention_changed()
-
-    def stop_recording(self) -> None:
-        """Record nothing from here on, and forget what was recorded."""
-        self.trace = self._history = self._why = None
-        self._connect()
-        self._attention_changed()
-
-    @property
-    def history(self) -> tuple[Step, ...]:
-        """The recorded calls, oldest first; empty unless `record()` was called."""
-        return () if self._history is None else self._history.steps()
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """The recorded tracepoint events, oldest first; empty unless `record()` was called."""
-        return () if self.trace is None else tuple(self.trace.events)
-
-    def why(self) -> Why:
-        """Return every decision of the last recorded request, in order.
-
-        Raises:
-            RuntimeError: nothing was recorded; the message says how to.
-        """
-        if self._why is None:
-            raise RuntimeError(
-                "nothing recorded yet: call record(), then make a request, then why()"
-            )
-        return self._why
-
-    def _call(self, call: str, run: Callable[[], T], show: Callable[[T], str] = lambda _: "") -> T:
-        """Run one API call, recorded if recording is on, and tell the listeners."""
-        trace = self.trace
-        if trace is None:
-            try:
-                return run()
-            finally:
-                self._notify()
-        trace.begin()
-        seq = trace.seq
-        text, ok = "BUG", False
-        try:
-            result = run()
-            text = show(result)
-            ok = result is not None or text != "NULL"
-            return result
-        except (Livelock, Panic) as end:
-            text = strings.text("road.livelock" if isinstance(end, Livelock) else "road.panic")
-            raise
-        finally:
-            self._why = Why(call, text, tuple(trace.reasons), tuple(trace.marks))
-            if self._history is not None:
-                self._history.append(
-                    Step(call, text, ok, trace.since(seq), self._why, self.snapshot())
-                )
-            self._notify()
-
-    def add_listener(self, listener: Callable[[], None]) -> None:
-        """Call `listener`, without arguments, after every call that may change the machine."""
-        self.listeners += (listener,)
-        self._attention_changed()
-
-    def remove_listener(self, listener: Callable[[], None]) -> None:
-        """Call it no longer.
-
-        Raises:
-            ValueError: it is none of the listeners.
-        """
-        if listener not in self.listeners:
-            raise ValueError(f"{listener!r} does not listen")
-        self.listeners = tuple(one for one in self.listeners if one != listener)
-        self._attention_changed()
-
-    def _attention_changed(self) -> None:
-        """Note that somebody begins or ceases to look: short ways tell nobody (SlabMachine)."""
-
-    def _notify(self) -> None:
-        for listener in self.listeners:
-            listener()
 
     @property
     def comm(self) -> str:

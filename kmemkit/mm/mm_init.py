@@ -30,11 +30,11 @@ from kmemkit.mm.mmzone import (
     RESERVED,
     ZONE_MOVABLE,
     MemMap,
-    Vm,
     Zone,
 )
 from kmemkit.mm.numa import Hardware, Topology
 from kmemkit.mm.pcp import setup_pcp_cacheinfo, zone_set_pageset_high_and_batch
+from kmemkit.mm.vm import Vm
 from kmemkit.mm.wmark_setup import set_up_marks
 from kmemkit.strings import text
 

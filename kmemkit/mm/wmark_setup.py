@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import isqrt
 
-from kmemkit.mm.mmzone import HIGH, LOW, MIN, PAGEBLOCK_ORDER, PROMO, Vm, Zone
+from kmemkit.mm.mmzone import HIGH, LOW, MIN, PAGEBLOCK_ORDER, PROMO, Zone
 from kmemkit.mm.numa import Topology
 from kmemkit.mm.pcp import zone_set_pageset_high_and_batch
+from kmemkit.mm.vm import Vm
 
 __all__ = (
     "calculate_min_free_kbytes",

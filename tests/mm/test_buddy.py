@@ -17,9 +17,9 @@ from kmemkit.mm.mmzone import (
     MIGRATE_HIGHATOMIC,
     MIGRATE_ISOLATE,
     MemMap,
-    Vm,
     Zone,
 )
+from kmemkit.mm.vm import Vm
 
 U, M, R = range(3)
 UNMOVABLE, MOVABLE, RECLAIMABLE = "0", "__GFP_MOVABLE", "__GFP_RECLAIMABLE"

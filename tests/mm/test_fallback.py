@@ -24,9 +24,9 @@ from kmemkit.mm.mmzone import (
     MIGRATE_ISOLATE,
     ZONE_BOOSTED_WATERMARK,
     MemMap,
-    Vm,
     Zone,
 )
+from kmemkit.mm.vm import Vm
 
 U, M, R = range(3)
 BLOCK = 512

@@ -8,8 +8,9 @@ import pytest
 from kmemkit import Kernel
 from kmemkit.mm import mm_init
 from kmemkit.mm.mm_init import boot, memblock_free_range
-from kmemkit.mm.mmzone import NO_PAGEBLOCK, MemMap, Vm, Zone
+from kmemkit.mm.mmzone import NO_PAGEBLOCK, MemMap, Zone
 from kmemkit.mm.numa import Hardware
+from kmemkit.mm.vm import Vm
 from kmemkit.snapshot import Kind
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -12,9 +12,9 @@ from kmemkit.mm.mmzone import (
     RESERVED,
     MemMap,
     PerCpuPages,
-    Vm,
     Zone,
 )
+from kmemkit.mm.vm import Vm
 from kmemkit.snapshot import Kind
 
 

@@ -14,7 +14,6 @@ from kmemkit.mm.mmzone import (
     ZONE_BELOW_HIGH,
     ZONE_RECLAIM_ACTIVE,
     MemMap,
-    Vm,
     Zone,
     pcp_allowed_order,
 )
@@ -30,6 +29,7 @@ from kmemkit.mm.pcp import (
     zone_batchsize,
     zone_set_pageset_high_and_batch,
 )
+from kmemkit.mm.vm import Vm
 
 U, M, R = range(3)
 

@@ -17,9 +17,9 @@ from kmemkit.mm.mmzone import (
     MIGRATE_ISOLATE,
     MIN,
     MemMap,
-    Vm,
     Zone,
 )
+from kmemkit.mm.vm import Vm
 from kmemkit.mm.watermark import __zone_watermark_ok, zone_watermark_fast, zone_watermark_ok
 
 PLAIN = ALLOC_WMARK_MIN

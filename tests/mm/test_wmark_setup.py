@@ -3,8 +3,9 @@
 import pytest
 
 from kmemkit import Kernel
-from kmemkit.mm.mmzone import MemMap, Vm, Zone
+from kmemkit.mm.mmzone import MemMap, Zone
 from kmemkit.mm.numa import Topology
+from kmemkit.mm.vm import Vm
 from kmemkit.mm.wmark_setup import (
     calculate_min_free_kbytes,
     calculate_normal_threshold,

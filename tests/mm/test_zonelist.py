@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from kmemkit.mm.mmzone import MemMap, Vm, Zone
+from kmemkit.mm.mmzone import MemMap, Zone
 from kmemkit.mm.numa import Topology
+from kmemkit.mm.vm import Vm
 from kmemkit.mm.zonelist import build_zonelists, fallback_order
 
 BOOTS = json.loads(
