@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kmemkit.views.leak_gym import LeakGym as LeakGym
     from kmemkit.views.overflow_calculator import OverflowCalculator as OverflowCalculator
     from kmemkit.views.page_map import PageMap as PageMap
+    from kmemkit.views.pairing_table import PairingTable as PairingTable
     from kmemkit.views.reclaim_ladder import ReclaimLadder as ReclaimLadder
     from kmemkit.views.size_classes import SizeClasses as SizeClasses
     from kmemkit.views.slab_map import SlabMap as SlabMap
@@ -34,6 +35,7 @@ __all__ = (
     "LeakGym",
     "OverflowCalculator",
     "PageMap",
+    "PairingTable",
     "ReclaimLadder",
     "SizeClasses",
     "SlabMap",
@@ -51,6 +53,7 @@ _HOMES = {
     "LeakGym": "leak_gym",
     "OverflowCalculator": "overflow_calculator",
     "PageMap": "page_map",
+    "PairingTable": "pairing_table",
     "ReclaimLadder": "reclaim_ladder",
     "SizeClasses": "size_classes",
     "SlabMap": "slab_map",
