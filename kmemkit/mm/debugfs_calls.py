@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from kmemkit.mm import kmemleak
+from kmemkit.mm.arguments import pointer
 from kmemkit.mm.fault_inject import FailPageAlloc, FailSlab, FaultAttr, Faults
 from kmemkit.mm.kmemleak import Kmemleak, LeakObject
 from kmemkit.mm.mmzone import ZONE_WATCHED
@@ -113,6 +114,8 @@ class DebugfsCalls(VmallocCalls):
 
     @kmemleak.setter
     def kmemleak(self, on: bool) -> None:
+        if not isinstance(on, bool):
+            raise TypeError(f"kmemleak={on!r}: give True or False")
         if not on:
             self.leaks = None
         elif self.leaks is None:
@@ -149,9 +152,10 @@ class DebugfsCalls(VmallocCalls):
 
     def kmemleak_not_leak(self, address: int) -> None:
         """Say that an object is held in a way kmemleak cannot see (same name in Linux)."""
-        if self.leaks is not None and address in self.leaks.objects:
-            known = self.leaks.objects[address]
-            self.leaks.objects[address] = dataclasses.replace(known, ignored=True)
+        at = pointer(address)
+        if self.leaks is not None and at in self.leaks.objects:
+            known = self.leaks.objects[at]
+            self.leaks.objects[at] = dataclasses.replace(known, ignored=True)
 
 
 def _changed(attr: A, changes: Mapping[str, Any]) -> A:
@@ -161,7 +165,9 @@ def _changed(attr: A, changes: Mapping[str, Any]) -> A:
         if name not in names:
             raise TypeError(f"{name!r} is no attribute; there are {', '.join(names)}")
         wanted = type(getattr(attr, name))
-        if type(value) is not wanted:
+        if type(value) is not wanted or (
+            wanted is tuple and not all(isinstance(one, str) for one in value)
+        ):
             raise TypeError(f"{name}={value!r}: give {_WANTED[wanted]}")
         if wanted is int and value < (-1 if name == "times" else 1 if name == "interval" else 0):
             raise ValueError(f"{name}={value}: too small; times may be -1, interval at least 1")

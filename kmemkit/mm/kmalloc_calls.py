@@ -9,6 +9,7 @@ Linux: mm/slab_common.c, mm/util.c, include/linux/slab.h.
 from __future__ import annotations
 
 from kmemkit import gfp as flags
+from kmemkit.mm.arguments import SIZE_MAX, pointer, size_t
 from kmemkit.mm.memory import PAGE_SIZE
 from kmemkit.mm.physaddr import address_text
 from kmemkit.mm.slab_calls import ZERO_SIZE_PTR, SlabCalls
@@ -19,7 +20,6 @@ from kmemkit.overflow import check_mul_overflow, size_mul, struct_size
 
 __all__ = ("RODATA_END", "RODATA_START", "KmallocCalls")
 
-SIZE_MAX = (1 << 64) - 1
 #: The kernel image's constants, where string literals of code that is built in are (x86-64).
 RODATA_START = 0xFFFFFFFF82200000
 RODATA_END = 0xFFFFFFFF82A00000
@@ -42,11 +42,11 @@ class KmallocCalls(SlabCalls):
 
     def kmalloc_array_node(self, n: int, size: int, gfp: int | str, node: int) -> int | None:
         """Allocate an array as kmalloc_array() does, from a node if it has memory."""
-        mask = self._mask(gfp)
+        mask, nid = self._mask(gfp), self._node(node)
         total, overflow = check_mul_overflow(n, size)
 
         def run() -> int | None:
-            return None if overflow else self._kmalloc(total, mask, node)
+            return None if overflow else self._kmalloc(total, mask, nid)
 
         call = f"kmalloc_array({n}, {size}, {flags.decode(mask)})"
         return self._call(call, run, address_text)
@@ -100,7 +100,7 @@ class KmallocCalls(SlabCalls):
         Unlike the slack that ksize() shows, which nobody asked for. Above 4 MiB, which no
         allocation can be, it is `size` itself.
         """
-        size = _size(size)
+        size = size_t(size)
         if not size or size > KMALLOC_MAX_SIZE:
             return size
         if size <= KMALLOC_MAX_CACHE_SIZE:
@@ -115,7 +115,7 @@ class KmallocCalls(SlabCalls):
         answer is None and the old block is still the caller's: `p = krealloc(p, ...)` loses it.
         krealloc(NULL, n) allocates; krealloc(p, 0) frees and returns ZERO_SIZE_PTR.
         """
-        at, size, mask = address or 0, _size(size), self._mask(gfp)
+        at, size, mask = pointer(address), size_t(size), self._mask(gfp)
         call = f"krealloc({address_text(address)}, {size}, {flags.decode(mask)})"
         return self._call(call, lambda: self._krealloc(at, size, mask), address_text)
 
@@ -126,7 +126,7 @@ class KmallocCalls(SlabCalls):
 
         Then the old array is still there (same name in Linux).
         """
-        at, mask = address or 0, self._mask(gfp)
+        at, mask = pointer(address), self._mask(gfp)
         total, overflow = check_mul_overflow(n, size)
 
         def run() -> int | None:
@@ -165,7 +165,7 @@ class KmallocCalls(SlabCalls):
         Raises:
             Oops: there are not so many bytes to copy at that address.
         """
-        size = _size(size)
+        size = size_t(size)
         return self._duplicate(f"kmemdup({_source(src)}, {size}", src, size, b"", gfp)
 
     def kmemdup_array(
@@ -180,7 +180,7 @@ class KmallocCalls(SlabCalls):
 
         The copy of NULL is NULL.
         """
-        size = _size(size)
+        size = size_t(size)
         if src is None:
             return None
         return self._duplicate(f"kmemdup_nul({_source(src)}, {size}", src, size, b"\0", gfp)
@@ -198,7 +198,7 @@ class KmallocCalls(SlabCalls):
         """Allocate a copy of a string's first `most` characters (same name in Linux)."""
         if string is None:
             return None
-        length = self._strnlen(string, _size(most))
+        length = self._strnlen(string, size_t(most))
         return self._duplicate(f"kstrndup({_source(string)}, {most}", string, length, b"\0", gfp)
 
     def kstrdup_const(self, string: int | bytes | str | None, gfp: int | str) -> int | None:
@@ -212,7 +212,7 @@ class KmallocCalls(SlabCalls):
 
     def kfree_const(self, address: int | None) -> None:
         """Free what kstrdup_const() gave: nothing if it is one of the kernel's constants."""
-        if not is_kernel_rodata(address or 0):
+        if not is_kernel_rodata(pointer(address)):
             self.kfree(address)
 
     def _duplicate(
@@ -255,19 +255,16 @@ def is_kernel_rodata(address: int) -> bool:
     return RODATA_START <= address < RODATA_END
 
 
-def _size(size: int) -> int:
-    """Return a size as the C parameter receives it: a size_t has 64 bits, and no sign."""
-    if not isinstance(size, int) or isinstance(size, bool):
-        raise TypeError(f"size={size!r}: give a number of bytes")
-    return size & SIZE_MAX
-
-
 def _literal(text: bytes | str) -> bytes:
-    return text.encode() if isinstance(text, str) else bytes(text)
+    if isinstance(text, str):
+        return text.encode()
+    if not isinstance(text, (bytes, bytearray)):
+        raise TypeError(f"{text!r} is nothing to copy from; give an address, bytes or text")
+    return bytes(text)
 
 
 def _source(src: int | bytes | str | None) -> str:
     """Return an argument that is copied from, as a call shows it."""
-    if isinstance(src, (bytes, str)):
+    if src is not None and not isinstance(src, int):
         return '"' + _literal(src).decode("utf-8", "replace") + '"'
     return address_text(src)

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from kmemkit import gfp as flags
 from kmemkit.mm import slub
+from kmemkit.mm.arguments import pointer, unsigned_int, whole
 from kmemkit.mm.debug import might_alloc, might_sleep
 from kmemkit.mm.fault import fault
 from kmemkit.mm.fault_inject import should_failslab
 from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT
-from kmemkit.mm.mmzone import HOLE
-from kmemkit.mm.physaddr import address_text, struct_page_address, virt_to_pfn
+from kmemkit.mm.physaddr import address_text
 from kmemkit.mm.slab import (
     SLAB_KMALLOC,
     SLAB_NOLEAKTRACE,
@@ -44,8 +44,6 @@ __all__ = ("KmemCacheCalls",)
 
 #: Where mutex_lock() says that it may sleep, in Linux 6.12.
 MIGHT_SLEEP_MUTEX = "kernel/locking/mutex.c:586"
-#: What is read of a struct page first: whose tail it is.
-COMPOUND_HEAD = 8
 #: Objects of other slabs at which kmem_cache_free_bulk() stops looking for more of one slab's.
 FREE_BULK_LOOKAHEAD = 3
 # Inside a class Python would mangle names that begin with two underscores.
@@ -80,6 +78,15 @@ class KmemCacheCalls(SlabMachine):
         ctor: Callable[[int], None] | None = None,
     ) -> CachePointer | None:  # fmt: skip
         """Make a cache of whose objects a part may be copied to user space (same name in Linux)."""
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"name={name!r}: give the cache's name as text")
+        if ctor is not None and not callable(ctor):
+            raise TypeError(f"ctor={ctor!r}: give a function that takes an object's address, or None")
+        size = unsigned_int("size", size, "the size of an object in bytes")
+        align = unsigned_int("align", align, "an alignment in bytes, 0 for the usual one")
+        flags = unsigned_int("flags", flags, "SLAB_* flags or'ed together, or 0")
+        useroffset = unsigned_int("useroffset", useroffset, "a number of bytes")
+        usersize = unsigned_int("usersize", usersize, "a number of bytes")
         self._caches_ready()
 
         def run() -> CachePointer | None:
@@ -118,6 +125,8 @@ class KmemCacheCalls(SlabMachine):
         Raises:
             ValueError: there is none.
         """
+        if not isinstance(name, str):
+            raise TypeError(f"name={name!r}: give the cache's name as text")
         self._caches_ready()
         for s in self.slab_caches:
             if s.name == name or name in s.aliases:
@@ -161,13 +170,15 @@ class KmemCacheCalls(SlabMachine):
 
     def kmem_cache_alloc_node(self, cache: int, gfp: int | str, node: int = -1) -> int | None:
         """Allocate an object, from a node if it has memory (same name in Linux)."""
-        s, mask = self._cache(cache), self._mask(gfp)
-        run = lambda: self._slab_alloc(s, mask, node, s.object_size)  # noqa: E731
+        s, mask, nid = self._cache(cache), self._mask(gfp), self._node(node)
+        run = lambda: self._slab_alloc(s, mask, nid, s.object_size)  # noqa: E731
         return self._call(f"kmem_cache_alloc({s.name}, {flags.decode(mask)})", run, address_text)
 
     def kmem_cache_alloc_bulk(self, cache: int, gfp: int | str, count: int) -> list[int]:
         """Allocate `count` objects, or none of them (same name in Linux)."""
         s, mask = self._cache(cache), flags.as_mask(gfp, self.release)
+        if whole("count", count, "a number of objects") < 0:
+            raise ValueError(f"count={count}: give 0 or more objects")
 
         def run() -> list[int]:
             got: list[int] = []
@@ -188,8 +199,8 @@ class KmemCacheCalls(SlabMachine):
 
         A wrong cache is reported, and the object goes to its own.
         """
-        at = obj or 0
         try:
+            at = obj or 0
             c = self.hot_caches[cache].cpu
             head = c.freelist
             if at - c.base in c.starts and at != head:
@@ -198,8 +209,8 @@ class KmemCacheCalls(SlabMachine):
                 return
         except (KeyError, TypeError):
             pass
-        s = self._cache(cache)
-        run = lambda: self._kmem_cache_free(s, at)  # noqa: E731
+        s, where = self._cache(cache), pointer(obj)
+        run = lambda: self._kmem_cache_free(s, where)  # noqa: E731
         self._call(f"kmem_cache_free({s.name}, {address_text(obj)})", run)
 
     def _kmem_cache_free(self, s: KmemCache, at: int) -> None:
@@ -228,10 +239,10 @@ class KmemCacheCalls(SlabMachine):
         Raises:
             Oops: one of them is no slab's object; NULL is none.
         """
-        s = self._cache(cache)
+        s, wanted = self._cache(cache), _pointers(objects)
 
         def run() -> None:
-            left = list(objects)
+            left = list(wanted)
             while left:
                 slab = self._slab_at(left[-1])
                 if slab is None:
@@ -242,7 +253,7 @@ class KmemCacheCalls(SlabMachine):
                 for at in batch:
                     self._slab_free(own, slab, at)
 
-        self._call(f"kmem_cache_free_bulk({s.name}, {len(objects)} objects)", run)
+        self._call(f"kmem_cache_free_bulk({s.name}, {len(wanted)} objects)", run)
 
     def _detached(self, slab: Slab, left: list[int]) -> list[int]:
         """Take a slab's objects from the end of `left`, in the order they are freed.
@@ -264,6 +275,13 @@ class KmemCacheCalls(SlabMachine):
         return batch
 
     # -- inside -----------------------------------------------------------------------------------
+
+    def _node(self, node: int) -> int:
+        """Return a node that memory is wanted from; -1 (NUMA_NO_NODE) leaves it to the machine."""
+        whole("node", node, "the number of a node, or -1")
+        if not -1 <= node < self.nr_nodes:
+            raise ValueError(f"node={node}: this machine has nodes 0 to {self.nr_nodes - 1}")
+        return node
 
     def _mask(self, gfp: int | str) -> int:
         """Return a mask as an int, and remember that it is a good one."""
@@ -340,14 +358,9 @@ class KmemCacheCalls(SlabMachine):
     def _slab_of(self, at: int) -> Slab:
         return self.slabs[at - PAGE_OFFSET >> PAGE_SHIFT]
 
-    def struct_page(self, at: int) -> int:
-        """Return the pfn whose struct page virt_to_page() finds for an address.
 
-        Raises:
-            Oops: reading that struct faults, for there is none: the address is none of the direct
-                map's.
-        """
-        pfn = virt_to_pfn(at)
-        if pfn < self.mem_map.pages and self.mem_map.page[pfn] != HOLE:
-            return pfn
-        raise fault(self, struct_page_address(pfn) + COMPOUND_HEAD)
+def _pointers(objects: Sequence[int]) -> list[int]:
+    """Return the addresses of objects that are given in bulk."""
+    if not isinstance(objects, (list, tuple)):
+        raise TypeError(f"objects={objects!r}: give a list of the addresses of objects")
+    return [pointer(one) for one in objects]

@@ -175,10 +175,13 @@ class Memory:
             return []
         offset = slab.cache.offset
         objects = range((address & -WORD) - offset, address + size - offset, WORD)
-        if slab.links.keys().isdisjoint(objects):
-            return []
-        slab.snapshot = None
-        return [(slab, obj, obj + offset) for obj in objects if obj in slab.links]
+        if len(slab.links) < len(objects):
+            found = sorted(obj for obj in slab.links if obj in objects)
+        else:
+            found = [obj for obj in objects if obj in slab.links]
+        if found:
+            slab.snapshot = None
+        return [(slab, obj, obj + offset) for obj in found]
 
     def _store_pointers(self, pfn: int, offset: int, length: int) -> None:
         """Turn the free pointers of a stretch of a page into the bytes they are."""

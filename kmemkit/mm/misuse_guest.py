@@ -195,7 +195,7 @@ class Guest:
         Raises:
             ValueError: no kernel of that name was recorded.
         """
-        if name not in KERNELS:
+        if name not in tuple(KERNELS):
             raise ValueError(f"recording: no kernel {name!r}; there are {', '.join(KERNELS)}")
         self.name = name
         self.kernel = Kernel.from_snapshot(_settled(name))

@@ -13,7 +13,6 @@ from typing import Any
 from kmemkit.mm.memory import PAGE_SHIFT, PAGE_SIZE, VMALLOC_START
 from kmemkit.mm.misuse import CellResult
 from kmemkit.mm.misuse_guest import GFP, Guest, Outcome, normalised
-from kmemkit.mm.physaddr import check_virt_addr
 from kmemkit.mm.replay import Mismatch
 from kmemkit.mm.slab import SLAB_NO_MERGE
 from kmemkit.mm.slab_calls import ZERO_SIZE_PTR
@@ -129,26 +128,16 @@ ALLOCATORS: dict[str, Callable[[Guest], Block]] = {
 # -- freeing --------------------------------------------------------------------------------------
 
 
-def free_address(guest: Guest, address: int, order: int) -> None:
-    """Call free_pages() as C does, with an address whatever it is."""
-    if address:
-        check_virt_addr(guest.kernel, address)
-        guest.kernel.free_pages(guest.kernel.struct_page(address), order)
-
-
 def _by_address(function: str) -> Callable[[Guest, Block], None]:
     return lambda guest, block: getattr(guest.kernel, function)(block.address or None)
 
 
 def _free_pages(difference: int) -> Callable[[Guest, Block], None]:
-    return lambda guest, block: free_address(guest, block.address, block.order + difference)
+    return lambda g, block: g.kernel._free_address(block.address, block.order + difference)
 
 
 def _free_pages_exact(guest: Guest, block: Block) -> None:
-    pages = -(-block.size // PAGE_SIZE)
-    end = (block.address + pages * PAGE_SIZE) % (1 << 64)
-    for address in range(block.address, end, PAGE_SIZE):
-        free_address(guest, address, 0)
+    guest.kernel.free_pages_exact(block.address or None, block.size)
 
 
 def _kmem_cache_free(which: str) -> Callable[[Guest, Block], None]:
@@ -192,8 +181,9 @@ def play_pair(kernel: str, allocator: str, freer: str, *, steps: bool = False) -
     Raises:
         ValueError: one of them names nothing, or the block has no smaller order.
     """
-    if allocator not in ALLOCATORS or freer not in FREERS:
-        raise ValueError(f"recording: not a pair: {allocator!r}, {freer!r}")
+    for what, name, names in (("allocator", allocator, ALLOCATORS), ("freer", freer, FREERS)):
+        if name not in tuple(names):
+            raise ValueError(f"recording: no {what} {name!r}; there are {', '.join(names)}")
     guest = Guest(kernel, steps=steps)
     outcome = guest.outcome
     own_cache(guest)

@@ -14,13 +14,13 @@ from kmemkit.mm.misuse import CellResult
 from kmemkit.mm.misuse_bytes import BYTES
 from kmemkit.mm.misuse_guest import GFP, Guest, Outcome
 from kmemkit.mm.misuse_pair import compare, own_cache
+from kmemkit.mm.physaddr import struct_page_address
 
 __all__ = ("MISUSES", "play_misuse", "play_misuse_cell")
 
 Misuse = Callable[[Guest], object]
 #: Where init_task, a module's data and a per-CPU variable are on the recorded machines.
 INIT_TASK, MODULE_DATA, PERCPU = 0xFFFFFFFF82C10940, 0xFFFFFFFFC02091A0, 0x40F50
-VMEMMAP_START = 0xFFFFEA0000000000
 
 
 def play_misuse(kernel: str, misuse: str) -> Outcome:
@@ -29,8 +29,8 @@ def play_misuse(kernel: str, misuse: str) -> Outcome:
     Raises:
         ValueError: one of them names nothing.
     """
-    if misuse not in MISUSES:
-        raise ValueError(f"recording: no misuse {misuse!r}")
+    if misuse not in tuple(MISUSES):
+        raise ValueError(f"recording: no misuse {misuse!r}; there are {', '.join(MISUSES)}")
     guest = Guest(kernel)
     own_cache(guest)
     guest.misuse(lambda: MISUSES[misuse](guest))
@@ -265,7 +265,7 @@ def kfree_of(*addresses: int) -> Misuse:
 
 
 def kfree_struct_page(guest: Guest) -> None:
-    guest.kernel.kfree(VMEMMAP_START + guest.take(0) * 64)
+    guest.kernel.kfree(struct_page_address(guest.take(0)))
 
 
 def kfree_const(text: str) -> Misuse:

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from kmemkit import gfp as flags
 from kmemkit.mm import compaction, kswapd, page_alloc, page_check
+from kmemkit.mm.arguments import pointer
 from kmemkit.mm.cmdline import parse_size
 from kmemkit.mm.errors import KernelBug, Oops
 from kmemkit.mm.fault import bug_on, fault
@@ -20,7 +21,14 @@ from kmemkit.mm.freelist import AllocContext, prepare_alloc_pages
 from kmemkit.mm.machine import Machine
 from kmemkit.mm.mmzone import ALLOCATED, HIGH, HOLE, LEAKED, MIGRATE_PCPTYPES, PCP, SLAB
 from kmemkit.mm.pcp import PCP_BATCH_SCALE_MAX, PCPF_PREV_FREE_HIGH_ORDER, drain_pages_zone
-from kmemkit.mm.physaddr import address_text, check_virt_addr, struct_page_address, virt_to_pfn
+from kmemkit.mm.physaddr import (
+    COMPOUND_HEAD,
+    address_text,
+    check_virt_addr,
+    struct_page,
+    struct_page_address,
+    virt_to_pfn,
+)
 from kmemkit.mm.watermark import has_block
 
 __all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "PageCalls")
@@ -28,8 +36,6 @@ __all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "PageCalls")
 PAGE_SHIFT = 12
 #: Start of the direct map of all memory (x86-64, nokaslr).
 PAGE_OFFSET = 0xFFFF888000000000
-#: What is read of a struct page first: whose tail it is.
-COMPOUND_HEAD = 8
 
 # Inside a class Python would mangle names that begin with two underscores.
 COMP, HIGHMEM, NOWARN, ZERO = (
@@ -231,17 +237,30 @@ class PageCalls(Machine):
             return
         self._call(f"free_pages({pfn:#x}, {order})", lambda: self._free(pfn, order))
 
-    def free_pages_exact(self, address: int, size: int | str) -> None:
-        """Free what alloc_pages_exact() gave, page by page (same name in Linux)."""
-        nbytes = parse_size(size)
-        end = address + (-(-nbytes >> PAGE_SHIFT) << PAGE_SHIFT) & (1 << 64) - 1
+    def free_pages_exact(self, address: int | None, size: int | str) -> None:
+        """Free what alloc_pages_exact() gave, page by page (same name in Linux).
+
+        Raises:
+            Oops: no memory there; only the page at NULL is passed over.
+        """
+        first, nbytes = pointer(address), parse_size(size)
+        end = pointer(first + (-(-nbytes >> PAGE_SHIFT) << PAGE_SHIFT))
 
         def run() -> None:
-            for at in range(address, end, 1 << PAGE_SHIFT) if address >= PAGE_OFFSET else ():
-                check_virt_addr(self, at)
-                self._free(self._pfn(at), 0)
+            for at in range(first, end, 1 << PAGE_SHIFT):
+                self._free_address(at)
 
-        self._call(f"free_pages_exact({address:#x}, {nbytes})", run)
+        self._call(f"free_pages_exact({address_text(address)}, {nbytes})", run)
+
+    def _free_address(self, address: int, order: int = 0) -> None:
+        """Free by an address, whatever it is, as free_pages() of C does; 0 is NULL.
+
+        Raises:
+            Oops: no memory there. KernelBug: the same, in the debug kernel.
+        """
+        if address:
+            check_virt_addr(self, address)
+            self._free(struct_page(self, address), order)
 
     def get_page(self, page: int) -> None:
         """Take an extra reference of a page (same name in Linux)."""
@@ -301,6 +320,14 @@ class PageCalls(Machine):
     def virt_to_page(self, address: int) -> int:
         """Return the pfn behind a direct-map address (same name in Linux)."""
         return self._pfn(address)
+
+    def struct_page(self, address: int | None) -> int:
+        """Return the pfn whose struct page arithmetic finds for an address, sensible or not.
+
+        Raises:
+            Oops: there is no such struct.
+        """
+        return struct_page(self, pointer(address))
 
     def _pfn(self, page: int) -> int:
         """Return the pfn of a page given by pfn or address."""

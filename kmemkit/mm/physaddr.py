@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kmemkit.mm.fault import bug_on
+from kmemkit.mm.arguments import pointer
+from kmemkit.mm.fault import bug_on, fault
 from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT
 from kmemkit.mm.mmzone import HOLE
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = (
     "address_text",
     "check_virt_addr",
+    "struct_page",
     "struct_page_address",
     "virt_addr_valid",
     "virt_to_pfn",
@@ -30,11 +32,13 @@ KERNEL_IMAGE_SIZE = 512 << 20
 #: The array of struct page, and the size of one.
 VMEMMAP_START = 0xFFFFEA0000000000
 STRUCT_PAGE_SIZE = 64
+#: What is read of a struct page first: whose tail it is.
+COMPOUND_HEAD = 8
 
 
 def address_text(address: int | None) -> str:
     """Return an address as calls print it."""
-    return "NULL" if address is None else f"{address:#x}"
+    return "NULL" if address is None else f"{pointer(address):#x}"
 
 
 def virt_to_pfn(address: int) -> int:
@@ -46,6 +50,19 @@ def virt_to_pfn(address: int) -> int:
 def struct_page_address(pfn: int) -> int:
     """Return where the struct page of a page frame number would be."""
     return (VMEMMAP_START + pfn * STRUCT_PAGE_SIZE) % ADDRESSES
+
+
+def struct_page(kernel: Machine, address: int) -> int:
+    """Return the pfn whose struct page virt_to_page() finds for an address.
+
+    Raises:
+        Oops: reading that struct faults, for there is none: the address is none of the direct
+            map's.
+    """
+    pfn = virt_to_pfn(address)
+    if pfn < kernel.mem_map.pages and kernel.mem_map.page[pfn] != HOLE:
+        return pfn
+    raise fault(kernel, struct_page_address(pfn) + COMPOUND_HEAD)
 
 
 def virt_addr_valid(kernel: Machine, address: int) -> bool:

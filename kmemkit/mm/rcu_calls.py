@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from kmemkit.mm import kswapd, vmalloc
+from kmemkit.mm.arguments import pointer
 from kmemkit.mm.errors import KernelBug, Livelock, Oops
 from kmemkit.mm.kswapd import NEVER
+from kmemkit.mm.physaddr import address_text
 from kmemkit.mm.sched import Task
 from kmemkit.mm.vmalloc_calls import VmallocCalls
 from kmemkit.snapshot import Snapshot
@@ -58,16 +60,16 @@ class RcuCalls(VmallocCalls):
 
     def kvfree_rcu(self, address: int | None) -> None:
         """Free kvmalloc() memory of any kind when all readers are gone (same name in Linux)."""
+        at = pointer(address)
 
         def run() -> None:
-            if address is not None:
+            if at:
                 if not self.krc:
                     self.krc_due = self.now + KFREE_DRAIN_NS
                     self.due = min(self.due, self.krc_due)
-                self.krc.append(address)
+                self.krc.append(at)
 
-        text = "NULL" if address is None else f"{address:#x}"
-        self._call(f"kvfree_rcu({text})", run)
+        self._call(f"kvfree_rcu({address_text(address)})", run)
 
     def kvfree_rcu_barrier(self) -> None:
         """Wait until everything that kvfree_rcu() took so far is freed (same name in Linux).

@@ -7,6 +7,7 @@ rest of the family is in `kmalloc_calls`, the caches' own API in `kmem_cache_cal
 from __future__ import annotations
 
 from kmemkit import gfp as flags
+from kmemkit.mm.arguments import as_bytes, length, pointer, size_t
 from kmemkit.mm.kmem_cache_calls import KmemCacheCalls
 from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT
 from kmemkit.mm.page_check import free_pages
@@ -27,7 +28,6 @@ from kmemkit.mm.slub_pages import GFP_SLAB_BUG_MASK
 __all__ = ("ZERO_SIZE_PTR", "SlabCalls")
 
 ZERO_SIZE_PTR = 16
-SIZE_MAX = (1 << 64) - 1
 # Inside a class Python would mangle names that begin with two underscores.
 COMP, ZERO = flags.__GFP_COMP, flags.__GFP_ZERO
 
@@ -60,7 +60,7 @@ class SlabCalls(KmemCacheCalls):
     def kmalloc_node(self, size: int, gfp: int | str, node: int = -1) -> int | None:
         """Allocate `size` bytes, from a node if it has memory (same name in Linux)."""
         self._caches_ready()
-        mask, size = self._mask(gfp), _size(size)
+        mask, size, node = self._mask(gfp), size_t(size), self._node(node)
         run = lambda: self._kmalloc(size, mask, node)  # noqa: E731
         return self._call(f"kmalloc({size}, {flags.decode(mask)})", run, address_text)
 
@@ -91,9 +91,9 @@ class SlabCalls(KmemCacheCalls):
 
     def kfree(self, address: int | None) -> None:
         """Free what kmalloc() or kmem_cache_alloc() gave; NULL and ZERO_SIZE_PTR are fine."""
-        at = address or 0
         if self.slab_hot:
             try:
+                at = address or 0
                 c = self.slabs[at - PAGE_OFFSET >> PAGE_SHIFT].cache.cpu
                 head = c.freelist
                 if at - c.base in c.starts and at != head:
@@ -102,7 +102,8 @@ class SlabCalls(KmemCacheCalls):
                     return
             except (KeyError, TypeError):
                 pass
-        self._call(f"kfree({address_text(address)})", lambda: self._kfree(at))
+        where = pointer(address)
+        self._call(f"kfree({address_text(address)})", lambda: self._kfree(where))
 
     def _kfree(self, at: int) -> None:
         if at <= ZERO_SIZE_PTR:
@@ -127,9 +128,9 @@ class SlabCalls(KmemCacheCalls):
 
     def kfree_sensitive(self, address: int | None) -> None:
         """Wipe memory, and free it (same name in Linux)."""
+        at = pointer(address)
 
         def run() -> None:
-            at = address or 0
             size = self._ksize(at) if self._may_touch(at, "kfree_sensitive") else 0
             if size:
                 skip = self._slab_at(at)
@@ -145,7 +146,7 @@ class SlabCalls(KmemCacheCalls):
 
         Not for using them: debugging is switched off for the part that was not asked for.
         """
-        at = address or 0
+        at = pointer(address)
         if not self._may_touch(at):
             return 0
         size = self._ksize(at)
@@ -183,27 +184,29 @@ class SlabCalls(KmemCacheCalls):
 
     # -- bytes ------------------------------------------------------------------------------------
 
-    def read(self, address: int, size: int = 8) -> bytes:
+    def read(self, address: int | None, size: int = 8) -> bytes:
         """Return bytes of memory, as a load would.
 
         Raises:
-            Oops: no memory there.
+            Oops: no memory there; NULL is such an address.
         """
-        self.check_access(address, size)
-        return self.memory.read(address, size)
+        at, size = pointer(address), length(size)
+        self.check_access(at, size)
+        return self.memory.read(at, size)
 
-    def write(self, address: int, data: bytes) -> None:
+    def write(self, address: int | None, data: bytes) -> None:
         """Store bytes, as a driver's code would; nothing checks whose they are.
 
         Raises:
-            Oops: no memory there.
+            Oops: no memory there; NULL is such an address.
         """
+        at, data = pointer(address), as_bytes("data", data)
 
         def run() -> None:
-            self.check_access(address, len(data), write=True)
-            self.memory.write(address, data)
+            self.check_access(at, len(data), write=True)
+            self.memory.write(at, data)
 
-        self._call(f"write({address:#x}, {len(data)} bytes)", run)
+        self._call(f"write({address_text(address)}, {len(data)} bytes)", run)
 
     def check_access(
         self, address: int, size: int, *, write: bool = False, function: str = ""
@@ -213,10 +216,3 @@ class SlabCalls(KmemCacheCalls):
             self.kfence.check(self, address, size, write=write)
         if self.kasan is not None and size:
             self.kasan.check(self, address, size, write=write, function=function)
-
-
-def _size(size: int) -> int:
-    """Return a size as the C parameter receives it: a size_t has 64 bits, and no sign."""
-    if not isinstance(size, int) or isinstance(size, bool):
-        raise TypeError(f"size={size!r}: give a number of bytes")
-    return size & SIZE_MAX

@@ -122,17 +122,18 @@ def slab_pad_check(kernel: SlabMachine, s: KmemCache, slab: Slab) -> None:
         return
     pad = slab.address + pages - length
     found = kernel.memory.read(pad, length)
+    if found.count(POISON_INUSE) == length:
+        return
     wrong = [offset for offset, byte in enumerate(found) if byte != POISON_INUSE]
-    if wrong:
-        first, last = pad + wrong[0], pad + wrong[-1]
-        slub_report.slab_err(
-            kernel, s, slab, f"Padding overwritten. {first:#018x}-{last:#018x} @offset={wrong[0]}"
-        )
-        slub_report.print_section(kernel, "Padding", pad, length)
-        slub_report.slab_fix(
-            kernel, s, f"Restoring slab padding {first:#018x}-{last:#018x}={POISON_INUSE:#x}"
-        )
-        kernel.memory.write(first, bytes([POISON_INUSE]) * (last - first + 1))
+    first, last = pad + wrong[0], pad + wrong[-1]
+    slub_report.slab_err(
+        kernel, s, slab, f"Padding overwritten. {first:#018x}-{last:#018x} @offset={wrong[0]}"
+    )
+    slub_report.print_section(kernel, "Padding", pad, length)
+    slub_report.slab_fix(
+        kernel, s, f"Restoring slab padding {first:#018x}-{last:#018x}={POISON_INUSE:#x}"
+    )
+    kernel.memory.write(first, bytes([POISON_INUSE]) * (last - first + 1))
 
 
 def check_object(kernel: SlabMachine, s: KmemCache, slab: Slab, at: int, value: int) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kmemkit.mm.freepointer import freelist_objects, get_freepointer
+from kmemkit.mm.physaddr import struct_page_address
 from kmemkit.mm.ratelimit import NS_PER_TICK
 from kmemkit.mm.slab import SLAB_RED_ZONE, KmemCache, Slab
 from kmemkit.mm.slub_layout import PAGE_SIZE, get_info_end, object_end
@@ -26,8 +27,6 @@ __all__ = (
     "slab_fix",
 )
 
-VMEMMAP_START = 0xFFFFEA0000000000
-STRUCT_PAGE_SIZE = 64
 PG_WORKINGSET = 1 << 9
 LASTCPUPID = 0x1FFFFF << 30
 WIDTH = 16  #: bytes in a line of a dump
@@ -93,7 +92,7 @@ def _print_slab_info(kernel: SlabMachine, slab: Slab) -> None:
         | (1 << 6) * bool(slab.order)
     )  # fmt: skip
     kernel.printk(
-        f"Slab {VMEMMAP_START + slab.pfn * STRUCT_PAGE_SIZE:#018x} objects={slab.objects} "
+        f"Slab {struct_page_address(slab.pfn):#018x} objects={slab.objects} "
         f"used={slab.inuse} fp={slab.freelist:#018x} flags={bits:#x}"
         f"({names}node={zone.nid}|zone={zone.idx}|lastcpupid=0x1fffff)"
     )

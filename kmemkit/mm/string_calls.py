@@ -9,8 +9,10 @@ Linux: include/linux/fortify-string.h, lib/string_helpers.c, mm/usercopy.c.
 
 from __future__ import annotations
 
+from kmemkit.mm.arguments import as_bytes, length, pointer, whole
 from kmemkit.mm.fault import bug_on
 from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE
+from kmemkit.mm.physaddr import address_text
 from kmemkit.mm.slab import SLAB_RED_ZONE, Slab
 from kmemkit.mm.vmalloc_calls import VmallocCalls
 from kmemkit.mm.vmap_area import is_vmalloc_addr
@@ -29,7 +31,7 @@ class StringCalls(VmallocCalls):
     # -- fortified --------------------------------------------------------------------------------
 
     def memset(
-        self, address: int, value: int, size: int, *, known_size: int | None = None
+        self, address: int | None, value: int, size: int, *, known_size: int | None = None
     ) -> None:  # fmt: skip
         """Set `size` bytes to a value (same name in C).
 
@@ -44,15 +46,18 @@ class StringCalls(VmallocCalls):
             KernelBug: the compiler knows that it is too small. Oops: no memory there.
         """
 
+        at, size = pointer(address), length(size)
+        byte = whole("value", value, "the value of a byte, 0 to 255") & 0xFF
+
         def run() -> None:
             self._fortify("memset", size, known_size)
-            self.check_access(address, size, write=True)
-            self.memory.write(address, bytes([value & 0xFF]) * size)
+            self.check_access(at, size, write=True)
+            self.memory.write(at, bytes([byte]) * size)
 
-        self._call(f"memset({address:#x}, {value:#x}, {size})", run)
+        self._call(f"memset({address_text(address)}, {value:#x}, {size})", run)
 
     def memcpy(
-        self, to: int, source: int | bytes, size: int, *, known_size: int | None = None
+        self, to: int | None, source: int | bytes | None, size: int, *, known_size: int | None = None
     ) -> None:  # fmt: skip
         """Copy `size` bytes from an address, or from a literal (same name in C).
 
@@ -61,15 +66,17 @@ class StringCalls(VmallocCalls):
             Oops: no memory there.
         """
 
+        at, size = pointer(to), length(size)
+
         def run() -> None:
             self._fortify("memcpy", size, known_size)
-            self.check_access(to, size, write=True)
-            self.memory.write(to, self._bytes_of(source, size))
+            self.check_access(at, size, write=True)
+            self.memory.write(at, self._bytes_of(source, size))
 
-        self._call(f"memcpy({to:#x}, {size} bytes)", run)
+        self._call(f"memcpy({address_text(to)}, {size} bytes)", run)
 
     def strcpy(
-        self, to: int, string: int | bytes | str, *, known_size: int | None = None
+        self, to: int | None, string: int | bytes | str | None, *, known_size: int | None = None
     ) -> None:  # fmt: skip
         """Copy a string with its end (same name in C).
 
@@ -78,17 +85,19 @@ class StringCalls(VmallocCalls):
             Oops: no memory there.
         """
 
-        def run() -> None:
-            length = self._strnlen(string, ADDRESSES)
-            self._fortify("strcpy", length + 1, known_size)
-            self.check_access(to, length + 1, write=True)
-            self.memory.write(to, self._bytes_of(string, length) + b"\0")
+        at = pointer(to)
 
-        self._call(f"strcpy({to:#x})", run)
+        def run() -> None:
+            size = self._strnlen(0 if string is None else string, ADDRESSES)
+            self._fortify("strcpy", size + 1, known_size)
+            self.check_access(at, size + 1, write=True)
+            self.memory.write(at, self._bytes_of(string, size) + b"\0")
+
+        self._call(f"strcpy({address_text(to)})", run)
 
     def _fortify(self, function: str, size: int, known_size: int | None) -> None:
         """Stop a write that is larger than its destination (fortify_panic())."""
-        if known_size is None or size <= known_size:
+        if known_size is None or size <= whole("known_size", known_size, "a number of bytes"):
             return
         line = (
             f"{function}: detected buffer overflow: {size} byte write of buffer size {known_size}"
@@ -98,7 +107,7 @@ class StringCalls(VmallocCalls):
 
     # -- user space -------------------------------------------------------------------------------
 
-    def copy_to_user(self, address: int, size: int, *, constant: bool = False) -> bytes:
+    def copy_to_user(self, address: int | None, size: int, *, constant: bool = False) -> bytes:
         """Copy `size` bytes to a program; return what the program sees (same name in Linux).
 
         Args:
@@ -111,16 +120,18 @@ class StringCalls(VmallocCalls):
                 shown (kmem_cache_create_usercopy()).
         """
 
+        at, size = pointer(address), length(size)
+
         def run() -> bytes:
             if not constant:
-                self._check_object_size(address, size, to_user=True)
-            self.check_access(address, size, function="_copy_to_user")
-            return self.memory.read(address, size)
+                self._check_object_size(at, size, to_user=True)
+            self.check_access(at, size, function="_copy_to_user")
+            return self.memory.read(at, size)
 
-        return self._call(f"copy_to_user({address:#x}, {size})", run, lambda _: "0")
+        return self._call(f"copy_to_user({address_text(address)}, {size})", run, lambda _: "0")
 
     def copy_from_user(
-        self, address: int, size: int, *, data: bytes = b"", constant: bool = False
+        self, address: int | None, size: int, *, data: bytes = b"", constant: bool = False
     ) -> None:  # fmt: skip
         """Copy `size` bytes of a program to an address (same name in Linux).
 
@@ -134,13 +145,15 @@ class StringCalls(VmallocCalls):
             KernelBug: as copy_to_user().
         """
 
+        at, size, given = pointer(address), length(size), as_bytes("data", data)
+
         def run() -> None:
             if not constant:
-                self._check_object_size(address, size, to_user=False)
-            self.check_access(address, size, write=True, function="_copy_from_user")
-            self.memory.write(address, data[:size].ljust(size, b"\0"))
+                self._check_object_size(at, size, to_user=False)
+            self.check_access(at, size, write=True, function="_copy_from_user")
+            self.memory.write(at, given[:size].ljust(size, b"\0"))
 
-        self._call(f"copy_from_user({address:#x}, {size})", run)
+        self._call(f"copy_from_user({address_text(address)}, {size})", run)
 
     def _check_object_size(self, at: int, size: int, *, to_user: bool) -> None:
         """Look what an address lies in, before a program may see it (__check_object_size()).

@@ -11,6 +11,7 @@ from typing import Any
 
 from kmemkit import gfp as flags
 from kmemkit.mm import vmalloc
+from kmemkit.mm.arguments import SIZE_MAX, pointer, size_t, whole
 from kmemkit.mm.cmdline import parse_size
 from kmemkit.mm.context_calls import ContextCalls
 from kmemkit.mm.kmalloc_calls import KmallocCalls
@@ -22,7 +23,6 @@ from kmemkit.snapshot import Snapshot
 
 __all__ = ("VmallocCalls",)
 
-SIZE_MAX = (1 << 64) - 1
 # Inside a class Python would mangle names that begin with two underscores.
 ZERO = flags.__GFP_ZERO
 WARN_VREALLOC = "mm/vmalloc.c"
@@ -79,7 +79,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         The pages are free at once, the addresses only after the next purge. In an interrupt a
         worker frees it later. Anything that is not vmalloc memory is reported and left alone.
         """
-        at = _pointer(address)
+        at = pointer(address)
         self._call(f"vfree({address_text(address)})", lambda: vmalloc.vfree(self, at))
 
     def vrealloc(self, address: int | None, size: int | str, gfp: int | str) -> int | None:
@@ -88,7 +88,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         It stays where it is as long as its pages suffice; otherwise it is copied. Size 0 frees it
         (same name in Linux).
         """
-        at, nbytes, mask = _pointer(address), _size(size), flags.as_mask(gfp, self.release)
+        at, nbytes, mask = pointer(address), _size(size), flags.as_mask(gfp, self.release)
         call = f"vrealloc({address_text(address)}, {nbytes}, {flags.decode(mask)})"
         return self._call(call, lambda: self._vrealloc(at, nbytes, mask), address_text)
 
@@ -106,8 +106,10 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         Raises:
             Panic: in an interrupt.
         """
+        if not isinstance(pages, Sequence) or isinstance(pages, (str, bytes)):
+            raise TypeError(f"pages={pages!r}: give a list of pfns, or of addresses")
         pfns = [self._pfn(page) for page in pages]
-        if vm_flags & ~VM_MAP_PUT_PAGES:
+        if whole("vm_flags", vm_flags, "VM_MAP_PUT_PAGES or 0") & ~VM_MAP_PUT_PAGES:
             raise ValueError(f"vm_flags={vm_flags:#x}: give VM_MAP_PUT_PAGES or 0")
         self._know_owner(owner)
         run = lambda: vmalloc.vmap(self, pfns, vm_flags, owner)  # noqa: E731
@@ -119,7 +121,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         Raises:
             Panic: in an interrupt.
         """
-        at = _pointer(address)
+        at = pointer(address)
         self._call(f"vunmap({address_text(address)})", lambda: vmalloc.vunmap(self, at))
 
     def is_vmalloc_addr(self, address: int | None) -> bool:
@@ -127,14 +129,14 @@ class VmallocCalls(KmallocCalls, ContextCalls):
 
         kvfree() asks this, and nothing else.
         """
-        return is_vmalloc_addr(_pointer(address))
+        return is_vmalloc_addr(pointer(address))
 
     def vmalloc_to_page(self, address: int) -> int | None:
         """Return the pfn that an address is mapped to, or None (same name in Linux).
 
         The page tables know, where the arithmetic of virt_to_page() is wrong.
         """
-        at = _pointer(address)
+        at = pointer(address)
         if PAGE_OFFSET <= at < VMALLOC_START and at - PAGE_OFFSET >> PAGE_SHIFT <= self._last_pfn():
             return self._pfn(at)
         return self.memory.mapped.get(at >> PAGE_SHIFT)
@@ -174,7 +176,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         vmalloc memory stays vmalloc memory. Size 0 frees: it gives None for vmalloc memory, and
         ZERO_SIZE_PTR for the rest (same name in Linux).
         """
-        at, nbytes, mask = _pointer(address), _size(size), flags.as_mask(gfp, self.release)
+        at, nbytes, mask = pointer(address), _size(size), flags.as_mask(gfp, self.release)
         call = f"kvrealloc({address_text(address)}, {nbytes}, {flags.decode(mask)})"
         self._caches_ready()
 
@@ -196,12 +198,12 @@ class VmallocCalls(KmallocCalls, ContextCalls):
 
         The address alone says which of them it is.
         """
-        at = _pointer(address)
+        at = pointer(address)
         self._call(f"kvfree({address_text(address)})", lambda: vmalloc.kvfree(self, at))
 
     def kvfree_sensitive(self, address: int | None, size: int | str) -> None:
         """Wipe `size` bytes, and free (same name in Linux)."""
-        at, nbytes = _pointer(address), _size(size)
+        at, nbytes = pointer(address), _size(size)
 
         def run() -> None:
             if at > ZERO_SIZE_PTR:
@@ -266,16 +268,5 @@ setattr(VmallocCalls, "__vmalloc", VmallocCalls.vmalloc_gfp)
 
 
 def _size(size: int | str) -> int:
-    """Return a size as the C parameter receives it: a size_t has 64 bits, and no sign."""
-    if isinstance(size, int) and not isinstance(size, bool):
-        return size & SIZE_MAX
-    return parse_size(size)
-
-
-def _pointer(address: int | None) -> int:
-    """Return an address as a number; NULL is 0."""
-    if address is None:
-        return 0
-    if not isinstance(address, int) or isinstance(address, bool):
-        raise TypeError(f"{address!r} is not an address; give what an allocation returned")
-    return address & SIZE_MAX
+    """Return a size as a size_t; text such as "3M" will do too."""
+    return parse_size(size) if isinstance(size, str) else size_t(size)
