@@ -106,7 +106,7 @@ def test_dependencies_have_floors():
 def test_the_readme_says_what_its_example_prints(installed):
     readme = (ROOT / "README.md").read_text("utf-8")
     examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", readme, re.S)
-    assert len(examples) == 2
+    assert len(examples) == 3
     for code, printed in examples:
         done = installed("-c", code)
         assert (done.stdout.rstrip(), done.stderr) == (printed.rstrip(), "")

@@ -27,6 +27,16 @@ SLABS = (
         "kmemkit.mm.slab_machine.SlabMachine.get_random_u32_below",
     ),
     Difference(
+        "copies of kmalloc's caches",
+        "CONFIG_RANDOM_KMALLOC_CACHES chooses among them by the address of the calling "
+        "instruction and a number drawn at boot.",
+        "By the learner's line of code that calls (its file, number and text), and a number from "
+        "the machine's seed.",
+        "There are no instructions; a line is what a learner can point at.",
+        "08",
+        "kmemkit.mm.slab_common.random_kmalloc_copy",
+    ),
+    Difference(
         "RCU grace periods of slabs",
         "A slab of a SLAB_TYPESAFE_BY_RCU cache goes back after a grace period.",
         "It goes back at once.",
