@@ -19,6 +19,10 @@ def make(kernel, size=256, **options):
     return pointer, kernel.kmem_caches[pointer]
 
 
+def pfn(address):
+    return address - 0xFFFF888000000000 >> 12
+
+
 def take(kernel, cache, count):
     return [kernel.kmem_cache_alloc(cache, GFP) for _ in range(count)]
 
@@ -92,6 +96,39 @@ def test_a_full_stock_goes_to_the_node_and_empty_slabs_back_to_the_buddy(kernel)
     assert kernel.node_page_state[0, "nr_slab_unreclaimable"] == len(node.slabs)
 
 
+def test_an_empty_slab_goes_back_if_its_node_has_enough_of_others(kernel):
+    cache, s = make(kernel)
+    full = slabs_of(kernel, cache, 9 + s.min_partial)
+    for objects in full[:-1]:
+        kernel.kmem_cache_free(cache, objects[0])
+    node = s.nodes[0]
+    assert node.nr_partial >= s.min_partial
+    victim = next(objects for objects in full if kernel.slabs[pfn(objects[0])] in node.partial)
+    slabs = len(node.slabs)
+    give(kernel, cache, victim[1:])
+    assert len(node.slabs) == slabs - 1
+    assert pfn(victim[0]) not in kernel.slabs
+
+
+@pytest.mark.parametrize("freed_by_others", [False, True])
+def test_a_slab_taken_from_a_cpu_goes_behind_if_others_freed_to_it(freed_by_others):
+    kernel = Kernel(["32M", "32M"], nodes=2, cpus=2, freelist_random=False)
+    cache, s = make(kernel)
+    old = slabs_of(kernel, cache, 9)
+    mine = take(kernel, cache, 4)
+    for objects in old:
+        kernel.kmem_cache_free(cache, objects[0])  # some of these slabs go to the node
+    before = s.nodes[0].nr_partial
+    assert before
+    if freed_by_others:
+        kernel.cpu = 1
+        kernel.kmem_cache_free(cache, mine[0])
+        kernel.cpu = 0
+    assert kernel.kmem_cache_alloc_node(cache, GFP, 1) is not None
+    place = before if freed_by_others else 0  # the CPU's stock comes behind them all
+    assert s.nodes[0].partial[place].address == mine[0] & -4096
+
+
 def test_a_node_gives_more_than_the_slab_that_is_needed(kernel):
     cache, s = make(kernel)
     full = slabs_of(kernel, cache, 9)
@@ -104,12 +141,13 @@ def test_a_node_gives_more_than_the_slab_that_is_needed(kernel):
     assert s.cpu.slab is not None and len(s.cpu.partial) + 1 + on_node == 8 - stock
 
 
-def test_shrink_keeps_the_fullest_slabs_in_front(kernel):
+@pytest.mark.parametrize("first", [1, 2])
+def test_shrink_keeps_the_fullest_slabs_in_front(kernel, first):
     cache, s = make(kernel)
     full = slabs_of(kernel, cache, 4)
     give(kernel, cache, full[0])  # empty
-    give(kernel, cache, full[1][:9])
-    give(kernel, cache, full[2][:2])
+    for number in (first, 3 - first):
+        give(kernel, cache, full[number][: {1: 9, 2: 2}[number]])
     kernel.kmem_cache_shrink(cache)
     assert [slab.address for slab in s.nodes[0].partial] == [full[2][0], full[1][0]]
     assert s.cpu.slab is None and not s.cpu.partial
