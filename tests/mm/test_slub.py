@@ -211,6 +211,18 @@ def test_a_node_that_was_asked_for_is_tried_first():
         assert kernel.page_zone(kernel.virt_to_page(at)).nid == nid
 
 
+def test_a_node_that_was_asked_for_gets_a_new_slab_though_others_have_room():
+    kernel = Kernel(["32M", "32M"], nodes=2, freelist_random=False)
+    cache, s = make(kernel)
+    for objects in slabs_of(kernel, cache, 30):
+        kernel.kmem_cache_free(cache, objects[0])
+    assert s.nodes[0].nr_partial > s.min_partial
+    for _ in range(20):
+        at = kernel.kmem_cache_alloc_node(cache, GFP, 1)
+        assert kernel.page_zone(kernel.virt_to_page(at)).nid == 1
+    assert len(s.nodes[1].slabs) == 2
+
+
 def test_freed_twice_in_a_row_is_noticed_and_not_in_a_row_is_not(kernel):
     cache, _ = make(kernel)
     first, second = take(kernel, cache, 2)
