@@ -160,7 +160,7 @@ def check_object(kernel: SlabMachine, s: KmemCache, slab: Slab, at: int, value: 
     if s.flags & SLAB_POISON:
         if value != RED_ACTIVE and s.flags & slab_flags.__OBJECT_POISON:
             check("Poison", at, POISON_FREE, s.object_size - 1)
-            check("End Poison", end - 1, POISON_END, 1)
+            check("End Poison", end - 1, POISON_END, min(s.object_size, 1))
         info_end = get_info_end(s)
         check("Object padding", at + info_end, POISON_INUSE, object_end(s) - info_end)
     if s.offset < s.inuse and value == RED_ACTIVE:

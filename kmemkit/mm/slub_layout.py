@@ -25,6 +25,7 @@ from kmemkit.mm.slab import (
     SLAB_TYPESAFE_BY_RCU,
     KmemCache,
 )
+from kmemkit.size_classes import KMALLOC_MAX_SIZE
 
 __all__ = (
     "SlabParams",
@@ -53,6 +54,10 @@ MIN_PARTIAL, MAX_PARTIAL = 5, 10
 KASAN_REDZONES = (
     (16, 64), (32, 128), (64, 512), (128, 4096), (256, 1 << 14), (512, 1 << 15), (1024, 1 << 16),
 )  # fmt: skip
+
+
+#: sizeof(struct kasan_alloc_meta), and of kasan_free_meta, with CONFIG_KASAN_EXTRA_INFO.
+KASAN_META = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +191,27 @@ def _kasan_redzone(size: int) -> int:
     return next((zone for zone, end in KASAN_REDZONES if size <= end - zone), 2048)
 
 
+def _kasan_size(s: KmemCache) -> int:
+    """Return a slot's size with what KASAN keeps behind the object (kasan_cache_create()).
+
+    Who allocated it; who freed it, if that does not fit into the free object; and as much as makes
+    the room between two objects big enough to notice a store past the end.
+    """
+    size, freed_inside = (
+        s.size,
+        s.object_size >= KASAN_META and not (s.ctor or s.flags & SLAB_TYPESAFE_BY_RCU),
+    )
+    for meta in (KASAN_META, 0 if freed_inside else KASAN_META):
+        size += meta if size + meta <= KMALLOC_MAX_SIZE else 0
+    optimal = min(s.object_size + _kasan_redzone(s.object_size), KMALLOC_MAX_SIZE)
+    return max(size, optimal)
+
+
 def open_layout(s: KmemCache, params: SlabParams) -> bool:
     """Fill in a new cache; return False if its objects fit in no slab."""
     calculate_sizes(s, params.word)
-    if params.kasan and s.object_size < PAGE_SIZE << MAX_PAGE_ORDER:
-        s.size = round_up(s.size + _kasan_redzone(s.object_size), s.align)
+    if params.kasan:
+        s.size = round_up(_kasan_size(s), s.align)
     order = calculate_order(s.size, params)
     if order < 0:
         return False

@@ -371,3 +371,32 @@ def test_a_clone_has_the_partial_slabs_of_its_cpus_and_goes_on_alike():
     assert [slab.pfn for slab in twin.cpu.partial] == [slab.pfn for slab in s.cpu.partial] != []
     assert take(clone, cache, 40) == take(kernel, cache, 40)
     assert clone.snapshot() == kernel.snapshot()
+
+
+@pytest.mark.parametrize("cmdline", ["", "init_on_alloc=0", "slab_debug=F"])
+def test_objects_of_no_size_are_a_division_by_zero(cmdline):
+    kernel = Kernel("64M", cmdline=cmdline)
+    with pytest.raises(Oops, match="divide error: 0000"):
+        kernel.kmem_cache_create("nothing", 0)
+
+
+@pytest.mark.parametrize("options", [{"cmdline": "slab_debug=FZPU"}, {"debug_kernel": True}])
+def test_debugging_gives_even_nothing_a_size(options):
+    kernel = Kernel("64M", **options)
+    cache = kernel.kmem_cache_create("nothing", 0)
+    got = take(kernel, cache, 3)
+    give(kernel, cache, got)
+    assert len(set(got)) == 3
+    assert not kernel.dmesg()
+
+
+def test_a_debug_kernel_refuses_a_cache_without_a_warning():
+    kernel = Kernel("64M", debug_kernel=True)
+    assert kernel.kmem_cache_create(None, 64) is None
+    assert kernel.kmem_cache_create("big", (4 << 20) + 1) is None
+    assert kernel.dmesg().splitlines()[:2] == [
+        "kmem_cache_create((null)) integrity check failed",
+        "__kmem_cache_create_args((null)) failed with error -22",
+    ]
+    assert "WARNING" not in kernel.dmesg()
+    assert not kernel.taints

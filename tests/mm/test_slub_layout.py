@@ -26,6 +26,17 @@ from kmemkit.mm.slub_layout import (
 FZPU = SLAB_CONSISTENCY_CHECKS | SLAB_RED_ZONE | SLAB_POISON | SLAB_STORE_USER
 
 
+def test_kasan_makes_room_behind_objects():
+    """Sizes of slots that a kernel with CONFIG_KASAN_EXTRA_INFO printed."""
+    for size, align, slot in ((4, 0, 56), (64, 3, 96), (120, 0, 184)):
+        assert cache(size, align=align, kasan=True).size == slot
+    assert cache(120, kasan=True).oo == (0, 22)
+    assert cache(23, kasan=True).size - cache(24, kasan=True).size == 24
+    assert cache(200, kasan=True, ctor=print).size == cache(200, kasan=True).size == 264
+    assert cache(64, kasan=True, ctor=print).size == 64 + 8 + 24 + 24
+    assert cache(4 << 20, kasan=True).size == 4 << 20
+
+
 def cache(size, flags=0, align=0, ctor=None, **params):
     s = KmemCache("test", size, calculate_alignment(flags, align, size), flags, ctor=ctor)
     assert open_layout(s, SlabParams(**params))
