@@ -19,6 +19,7 @@ from kmemkit.mm.boots import BootResult, play_boot
 from kmemkit.mm.ladder import is_ladder, play_ladder
 from kmemkit.mm.misuse import CellResult, play_context_cell
 from kmemkit.mm.misuse_pair import play_pair_cell
+from kmemkit.mm.misuse_procedure import play_procedure_cell
 from kmemkit.mm.misuse_single import play_misuse_cell
 from kmemkit.mm.recording import load_recording
 from kmemkit.mm.replay import Mismatch, play_trace
@@ -251,6 +252,7 @@ CELLS: dict[str, Callable[[Mapping[str, Any]], CellResult]] = {
     "context": play_context_cell,
     "misuse": play_misuse_cell,
     "pair": play_pair_cell,
+    "procedure": play_procedure_cell,
 }
 
 

@@ -1,4 +1,4 @@
-"""Copy what is compared of recorded pairs and single misuses into tests/golden.
+"""Copy what is compared of recorded pairs, misuses and procedures into tests/golden.
 
 `python -m scripts.copy_misuse_cells RECORDINGS`; the folder has misuse/matrix.json, as
 docs/recordings.md describes.
@@ -12,8 +12,16 @@ from pathlib import Path
 
 from scripts.copy_golden import GOLDEN, write_json
 
-KINDS = {"pair": ("allocator", "freer"), "misuse": ("misuse",)}
-FILES = {"pair": "misuse_pair.json.gz", "misuse": "misuse_single.json.gz"}
+KINDS = {
+    "pair": ("allocator", "freer"),
+    "misuse": ("misuse",),
+    "procedure": ("misuse", "log"),
+}
+FILES = {
+    "pair": "misuse_pair.json.gz",
+    "misuse": "misuse_single.json.gz",
+    "procedure": "misuse_procedure.json.gz",
+}
 KEYS = ("kernel", "cell", "kind", "survived", "report_first_line", "memory_returned", "note")
 
 

@@ -119,6 +119,11 @@ SAMPLES = {
     "kfence_invalid": "BUG: KFENCE: invalid read in a+0x1/0x2",
     "kfence_other": "BUG: KFENCE: something new in a+0x1/0x2",
     "sleeping": "BUG: sleeping function called from invalid context at mm/vmalloc.c:3419",
+    "rcu_switch": "Voluntary context switch within RCU read-side critical section!",
+    "softirq_count": (
+        "softirq: huh, entered softirq 6 TASKLET 0xffffffff81098c00 with preempt_count 00000100, "
+        "exited with 00000000?"
+    ),
     "scheduling": "BUG: scheduling while atomic: init/45/0x00010002",
     "lock_state": "WARNING: inconsistent lock state",
     "circular_locks": "WARNING: possible circular locking dependency detected",

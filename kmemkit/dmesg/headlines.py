@@ -28,7 +28,7 @@ STARTS = (
     "usercopy: ", "SLUB: Unable", "vmalloc_node_range for", "vmap allocation for", "kmem_cache",
     "__kmem_cache_create", "sysfs: cannot", "kobject: kobject_add", "kobject_add_internal",
     "FAULT_INJECTION: ", "kmemleak: ", "unreferenced object ", "Kernel panic - ", "Out of memory",
-    "Memory cgroup out of memory", "refcount_t: ",
+    "Memory cgroup out of memory", "refcount_t: ", "Voluntary context switch", "softirq: huh, ",
 )  # fmt: skip
 #: ... or has one of these behind the name of a task or function.
 MARKS = (
@@ -159,6 +159,8 @@ WORDINGS = tuple(
         ("divide_error", r"(?:Oops: )?divide error: "),
         ("sleeping", r"BUG: sleeping function called from invalid context at (?P<where>\S+)"),
         ("scheduling", r"BUG: scheduling while atomic: "),
+        ("rcu_switch", r"Voluntary context switch within RCU read-side critical section!"),
+        ("softirq_count", r"softirq: huh, entered softirq "),
         ("lock_state", r"WARNING: inconsistent lock state"),
         ("circular_locks", r"WARNING: possible circular locking dependency"),
         ("wait_context", r"\[ BUG: Invalid wait context \]"),

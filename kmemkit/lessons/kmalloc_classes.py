@@ -59,7 +59,7 @@ def _check_one(size: int, answer: object) -> Verdict:
     if is_blank(answer):
         return fill_in()
     room = given(size)
-    told = text("lesson.kmalloc.classes.told", size=size, room=f"{room:,}", left=room - size)
+    told = text("lesson.kmalloc.classes.told", size=size, room=f"{room:,}", left=f"{room - size:,}")
     if is_unknown(answer):
         return Verdict(Outcome.UNKNOWN, told)
     parts = answer if isinstance(answer, tuple | list) else [answer]
@@ -70,7 +70,7 @@ def _check_one(size: int, answer: object) -> Verdict:
     if (said, left) == (room, room - size):
         return Verdict(Outcome.RIGHT, told)
     if said == room:
-        sentence = text("lesson.kmalloc.classes.wrong_left", room=f"{room:,}", left=left)
+        sentence = text("lesson.kmalloc.classes.wrong_left", room=f"{room:,}", left=f"{left:,}")
         return miss(sentence, "all_is_mine" if not left else "")
     sentence = text("lesson.kmalloc.classes.wrong_room", said=f"{said:,}", size=size)
     return miss(sentence, next(_ideas(size, room, said), ""))

@@ -22,7 +22,7 @@ from kmemkit.lessons._check import (
     kindly,
 )
 from kmemkit.lessons.kmalloc_check import miss
-from kmemkit.lessons.kmalloc_worlds import live, machine
+from kmemkit.lessons.kmalloc_worlds import live, machine, room
 from kmemkit.strings import text
 
 __all__ = ("ENOMEM", "Buffer", "check", "problem")
@@ -70,20 +70,26 @@ class _Trial:
         kernel.fail_nth(0)
 
     @property
+    def data(self) -> int | None:
+        """The address in the buffer; None if there is none, or something else."""
+        data: object = self.buffer.data
+        return data if isinstance(data, int) else None
+
+    @property
     def lost(self) -> list[str]:
         """Blocks that are in use and not the buffer's: their sizes."""
         known = live(self.kernel).items()
-        return [f"{one.size}" for address, one in known if address != self.buffer.data]
+        return [f"{one.size}" for address, one in known if address != self.data]
 
     @property
     def alive(self) -> bool:
         """Whether the buffer's bytes are a block in use."""
-        return self.buffer.data in live(self.kernel)
+        return self.data in live(self.kernel)
 
     @property
     def same(self) -> bool:
         """Whether the old bytes are still the buffer's."""
-        data = self.buffer.data
+        data = self.data
         return data is not None and self.kernel.read(data, self.small) == self.words
 
 
@@ -124,8 +130,7 @@ def _grows(trial: _Trial) -> Verdict:
         return miss(_say("raised", error=trial.raised))
     if trial.answer != 0:
         return miss(_say("not_zero", answer=repr(trial.answer)))
-    data = trial.buffer.data
-    if not trial.alive or data is None or trial.kernel.ksize(data) < trial.large:
+    if trial.data is None or room(trial.kernel, trial.data) < trial.large:
         return miss(_say("no_room", size=trial.large))
     if not trial.same:
         return miss(_say("not_copied"), "grow_copies")
@@ -143,7 +148,7 @@ def _error(trial: _Trial) -> Verdict:
 
 
 def _kept(trial: _Trial) -> Verdict:
-    if trial.buffer.data is None:
+    if trial.data is None:
         return miss(_say("data_gone"), "assign_at_once")
     if not trial.alive:
         return miss(_say("data_freed"), "failure_frees")

@@ -24,8 +24,9 @@ from kmemkit.lessons._check import (
     kindly,
 )
 from kmemkit.lessons.kmalloc_check import miss
-from kmemkit.lessons.kmalloc_worlds import dirty, given, live, machine
+from kmemkit.lessons.kmalloc_worlds import dirty, given, live, machine, room
 from kmemkit.mm.kernel import Kernel
+from kmemkit.mm.slab_calls import ZERO_SIZE_PTR
 from kmemkit.strings import text
 
 __all__ = ("NAMES", "check", "problem")
@@ -65,9 +66,9 @@ class _Played:
 
     @property
     def lost(self) -> int:
-        """How many blocks are neither what came back nor the array that is still there."""
+        """How many blocks neither what came back leads to, nor the array that is still there."""
         held = self.old if self.at is None else self.at
-        return sum(address != held for address in live(self.kernel))
+        return self.kernel.kmemleak_scan([held]).count("unreferenced object")
 
 
 def _parts(seed: int) -> list[_Part]:
@@ -128,7 +129,7 @@ def _play(part: _Part, function: Callable[..., object], n: int) -> _Played:
     """Call a function on a machine whose free blocks hold old data.
 
     Raises:
-        Misfit: it raised an error, or returned no address.
+        Misfit: it raised an error, or returned the address of no block.
     """
     kernel = machine(init_on_alloc=False)
     dirty(kernel, 64, 128, 256, 512, 1024, 2048)
@@ -145,7 +146,8 @@ def _play(part: _Part, function: Callable[..., object], n: int) -> _Played:
         first = (str(error).splitlines() or [""])[0]
         said = f"{type(error).__name__}: {first}"
         raise Misfit(_say("raised", n=f"{n:,}", error=said)) from error
-    if at is not None and not isinstance(at, int):
+    blocks = (*live(kernel), ZERO_SIZE_PTR)
+    if at is not None and (not isinstance(at, int) or at not in blocks):
         raise Misfit(_say("no_address", n=f"{n:,}", given=repr(at)))
     return _Played(kernel, old, at)
 
@@ -155,9 +157,8 @@ def _ordinary(part: _Part, n: int, played: _Played) -> Verdict | None:
     kernel, at, need = played.kernel, played.at, part.need(n)
     if at is None:
         return miss(_say("refused", n=n, need=f"{need:,}"), "own_limit")
-    room = kernel.ksize(at)
-    if room < need:
-        return miss(_say("short", n=n, need=f"{need:,}", room=f"{room:,}"))
+    if (got := room(kernel, at)) < need:
+        return miss(_say("short", n=n, need=f"{need:,}", room=f"{got:,}"))
     if part.name == "new_message" and any(kernel.read(at, need)):
         return miss(_say("not_zero", n=n), "fresh_is_zero")
     if part.name == "grow_table" and kernel.read(at, len(_OLD)) != _OLD:
@@ -171,9 +172,9 @@ def _hostile(part: _Part, n: int, played: _Played) -> Verdict | None:
     """Return what is wrong after a count that makes the size wrap, None if nothing."""
     kernel, at = played.kernel, played.at
     if at is not None:
-        room = kernel.ksize(at)
-        sentence = _say("short", n=f"{n:,}", need=f"{part.need(n):,}", room=f"{room:,}")
-        return miss(sentence, part.idea(n, room))
+        got = room(kernel, at)
+        sentence = _say("short", n=f"{n:,}", need=f"{part.need(n):,}", room=f"{got:,}")
+        return miss(sentence, part.idea(n, got))
     if played.old is not None and played.old not in live(kernel):
         return miss(_say("old_freed", n=f"{n:,}"), "failure_frees")
     return None

@@ -11,7 +11,7 @@ from kmemkit.mm.kernel import Kernel
 from kmemkit.mm.kmemleak import LeakObject
 from kmemkit.strings import text
 
-__all__ = ("adjacent", "classes", "dirty", "first_line", "given", "live", "machine")
+__all__ = ("adjacent", "classes", "dirty", "first_line", "given", "live", "machine", "room")
 
 
 def machine(*, init_on_alloc: bool = True, debug: bool = False) -> Kernel:
@@ -67,6 +67,14 @@ def dirty(kernel: Kernel, *sizes: int) -> None:
 def live(kernel: Kernel) -> dict[int, LeakObject]:
     """Return the allocations that nobody freed since kmemleak was switched on, by address."""
     return {one.address: one for one in kernel.kmemleak_objects}
+
+
+def room(kernel: Kernel, at: int) -> int:
+    """Return how many bytes the block at an address has, 0 if no block in use begins there."""
+    block = live(kernel).get(at)
+    if block is None:
+        return 0
+    return block.size if kernel.is_vmalloc_addr(at) else kernel.ksize(at)
 
 
 def first_line(kernel: Kernel) -> str:

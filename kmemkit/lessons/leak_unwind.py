@@ -27,7 +27,7 @@ from kmemkit.strings import text
 from kmemkit.views import LeakGym
 from kmemkit.views._leak_driver import Driver
 from kmemkit.views._leak_program import BadCode, Program
-from kmemkit.views._leak_run import Run, play_all
+from kmemkit.views._leak_run import Run, play_all, play_starved
 from kmemkit.views._leak_text import failing_text, finding_lines, verdict_text
 
 __all__ = ("check", "gym", "problem")
@@ -65,7 +65,8 @@ def gym(seed: int, *, predict: bool = False) -> LeakGym:
 def check(answer: object, seed: int) -> Sheet:
     """Judge a probe(): its C code as text or as lines, or the LeakGym it was repaired in.
 
-    Every failing allocation is a part. Code of another form is not answered yet, and told so.
+    Every failing allocation is a part; where kvzalloc() survives it, its failing as a whole is one
+    more. Code of another form is not answered yet, and told so.
     """
     if is_blank(answer):
         return Sheet((("", fill_in()),))
@@ -76,8 +77,12 @@ def check(answer: object, seed: int) -> Sheet:
         program = driver.parse(_lines(answer))
     except BadCode as error:
         raise Misfit(str(error)) from None
-    runs = play_all(_machine(), driver, program)
-    return Sheet(tuple((f"{run.n}.", _verdict(driver, program, run)) for run in runs))
+    rows: list[tuple[str, Verdict]] = []
+    for run in play_all(_machine(), driver, program):
+        rows.append((f"{run.n}.", _verdict(driver, program, run)))
+        if starved := play_starved(_machine(), driver, program, run):
+            rows.append((f"{run.n}b.", _verdict(driver, program, starved, "both_fail")))
+    return Sheet(tuple(rows))
 
 
 def _lines(answer: object) -> tuple[str, ...]:
@@ -90,13 +95,23 @@ def _lines(answer: object) -> tuple[str, ...]:
     raise Misfit(text("lesson.leak.unwind.no_code", given=type(answer).__name__))
 
 
-def _verdict(driver: Driver, program: Program, run: Run) -> Verdict:
-    said = " ".join([verdict_text(run), *finding_lines(program, run)])
-    key = "fails" if run.injected else "none_fails"
+def _verdict(driver: Driver, program: Program, run: Run, how: str = "fails") -> Verdict:
+    missed = _missed_result(run)
+    told = [text(f"lesson.leak.unwind.{missed}")] if missed else []
+    said = " ".join([verdict_text(run), *finding_lines(program, run), *told])
+    key = how if run.injected else "none_fails"
     sentence = text(f"lesson.leak.unwind.{key}", what=failing_text(driver, run), said=said)
-    if run.clean:
+    if run.clean and not missed:
         return Verdict(Outcome.RIGHT, sentence)
     return _miss(sentence, next(_ideas(program, run), ""))
+
+
+def _missed_result(run: Run) -> str:
+    """Return what is wrong with what probe() returned: it must fail if an acquisition did."""
+    failed = any(one.state == "failed" for one in run.shots[-1].things)
+    if failed and run.returned == "0":
+        return "unchecked"
+    return "gave_up" if run.returned == "-ENOMEM" and not failed else ""
 
 
 def _ideas(program: Program, run: Run) -> Iterator[str]:
@@ -104,7 +119,9 @@ def _ideas(program: Program, run: Run) -> Iterator[str]:
     for finding in run.findings:
         if finding.kind in _IDEAS:
             yield _IDEAS[finding.kind]
-    if run.returned == "0" and not run.clean:
+    if _missed_result(run) == "unchecked":
+        yield "never_fails"
+    elif run.returned == "0" or _missed_result(run):
         yield "labels_stop"
     for leak in run.leaks:
         places = program.releases(leak.path)

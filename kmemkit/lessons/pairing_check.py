@@ -5,11 +5,13 @@ Pairs are played by mm/misuse_pair.py; nothing here knows how one ends.
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache, partial
 from typing import NamedTuple
 
-from kmemkit.lessons._check import Misfit, wrong
+from kmemkit.lessons._check import Misfit, number, wrong
+from kmemkit.mm.memory import PAGE_SIZE
 from kmemkit.mm.misuse_guest import Outcome
 from kmemkit.mm.misuse_pair import play_pair
 from kmemkit.strings import text
@@ -70,10 +72,11 @@ def _memory(returned: str) -> str:
 
 
 class Freeing(NamedTuple):
-    """A freeing function as an answer names it; `order` is -1 where none was given."""
+    """A freeing function as an answer names it; `order` and `size` (bytes): -1 if not given."""
 
     name: str
     order: int = -1
+    size: int = -1
 
     def freer(self, allocator: str) -> str:
         """Return which of misuse_pair.FREERS this is for a block of an allocator."""
@@ -90,7 +93,7 @@ def read_freeing(answer: object) -> Freeing:
     """Read "kfree", "kfree(p);", "kmem_cache_free(cache, p)", "free_pages(p, 3)" and their kind.
 
     Raises:
-        Misfit: it is none of the functions, or free_pages() without its order.
+        Misfit: it is none of the functions, or one without the order, size or cache it needs.
     """
     found = _CALL.fullmatch(str(answer).strip())
     name, arguments = (found[1], found[2] or "") if found else ("", "")
@@ -101,8 +104,20 @@ def read_freeing(answer: object) -> Freeing:
         if not last.isdigit():
             raise Misfit(text("lesson.pairing.no_order", given=repr(answer)))
         return Freeing("free_pages", int(last))
+    if name == "free_pages_exact":
+        if (size := _bytes(last)) is None:
+            raise Misfit(text("lesson.pairing.no_size", given=repr(answer)))
+        return Freeing(name, size=size)
+    if name == "kmem_cache_free" and arguments and "," not in arguments:
+        raise Misfit(text("lesson.pairing.no_cache", given=repr(answer)))
     known = (*_BY_ADDRESS, "kmem_cache_free", "free_pages_exact")
     if name not in known:
         names = ", ".join((*known, "free_pages"))
         raise Misfit(text("lesson.pairing.no_function", given=repr(answer), names=names))
     return Freeing(name)
+
+
+def _bytes(size: str) -> int | None:
+    """Return what "20480", "0x5000" or "5 * PAGE_SIZE" comes to, None if it is no size."""
+    factors = [PAGE_SIZE if one.strip() == "PAGE_SIZE" else number(one) for one in size.split("*")]
+    return None if None in factors else math.prod(one for one in factors if one is not None)

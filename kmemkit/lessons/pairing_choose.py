@@ -21,6 +21,7 @@ from kmemkit.lessons._check import (
     kindly,
 )
 from kmemkit.lessons.pairing_check import Freeing, call, miss, played, read_freeing, told
+from kmemkit.mm.memory import PAGE_SIZE
 from kmemkit.strings import text
 from kmemkit.views._pairing_calls import ALLOCATORS, call_lines
 
@@ -93,6 +94,8 @@ def _check_one(situation: _Situation, answer: object) -> Verdict:
 def check_freeing(function: Freeing, sources: tuple[str, ...]) -> Verdict:
     """Judge a freeing function: it must be right for each allocator that may have been called."""
     for source in sources:
+        if verdict := _wrong_size(function, source):
+            return verdict
         freer = function.freer(source)
         outcome = played("plain", source, freer)
         if outcome.verdict != "ok":
@@ -108,6 +111,19 @@ def check_freeing(function: Freeing, sources: tuple[str, ...]) -> Verdict:
     return Verdict(
         Outcome.RIGHT, text(f"lesson.pairing.choose.{key}", name=function.name, sources=names)
     )
+
+
+def _wrong_size(function: Freeing, source: str) -> Verdict | None:
+    """Return the verdict on free_pages_exact() with another number of pages, None if they agree."""
+    if source != "exact5" or function.name != "free_pages_exact":
+        return None
+    said, pages = (-(-size // PAGE_SIZE) for size in (function.size, ALLOCATORS[source].size))
+    if said == pages:
+        return None
+    sentence = text(
+        "lesson.pairing.choose.wrong_size", allocation=call(source), pages=pages, said=said
+    )
+    return miss(sentence, "rounded_up")
 
 
 def _ideas(function: Freeing, source: str, sources: tuple[str, ...]) -> Iterator[str]:

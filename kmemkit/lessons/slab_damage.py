@@ -189,7 +189,8 @@ def _check_one(case: _Case, answer: object) -> Verdict:
     joined = answer if isinstance(answer, tuple | list) else [answer]
     typed = _CACHE.sub("kmalloc", ", ".join(map(str, joined)).lower())
     area, access = _word(typed, _AREA_WORDS), _word(typed, _ACCESS_WORDS)
-    numbers = [int(sign + digits, 0) for sign, digits in _NUMBER.findall(typed)]
+    found = _NUMBER.findall(typed)
+    numbers = [int(sign + digits, 16 if "x" in digits else 10) for sign, digits in found]
     if len(numbers) != 2 or not area or not access:
         return Verdict(Outcome.OPEN, text("lesson.slab.damage.form", given=repr(answer)))
     number, byte = numbers

@@ -179,7 +179,8 @@ def _check_one(asked: _Asked, answer: object) -> Verdict:
 
 def _typed(answer: object) -> tuple[int, int] | None:
     if isinstance(answer, tuple | list) and len(answer) == 2:
-        answer = f"{answer[0]:#x} {answer[1]}" if isinstance(answer[0], int) else " ".join(answer)
+        slab, index = answer
+        answer = f"{slab:#x} {index}" if isinstance(slab, int) else f"{slab} {index}"
     found = _PLACE.search(str(answer).lower())
     return None if found is None else (int(found.group(1), 16), int(found.group(2)))
 

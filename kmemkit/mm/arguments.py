@@ -6,7 +6,18 @@ number wraps, as it does in an unsigned parameter; what C would not compile rais
 
 from __future__ import annotations
 
-__all__ = ("SIZE_MAX", "as_bytes", "length", "pointer", "size_t", "unsigned_int", "whole")
+from collections.abc import Iterable
+
+__all__ = (
+    "SIZE_MAX",
+    "as_bytes",
+    "length",
+    "numbers",
+    "pointer",
+    "size_t",
+    "unsigned_int",
+    "whole",
+)
 
 SIZE_MAX = (1 << 64) - 1
 UINT_MAX = (1 << 32) - 1
@@ -42,6 +53,17 @@ def unsigned_int(name: str, value: int, what: str) -> int:
     return whole(name, value, what) & UINT_MAX
 
 
+def numbers(name: str, values: Iterable[int], what: str) -> list[int]:
+    """Return what is given in a list; any row of numbers will do.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(values, Iterable) or isinstance(values, (str, bytes)):
+        raise TypeError(f"{name}={values!r}: give a list of {what}")
+    return list(values)
+
+
 def length(size: int) -> int:
     """Return how many bytes are to be touched.
 
@@ -49,7 +71,9 @@ def length(size: int) -> int:
         TypeError, ValueError: no number, or a negative one; in C that is nearly all of memory.
     """
     if whole("size", size, "a number of bytes") < 0:
-        raise ValueError(f"size={size}: give 0 or more bytes; in C it would be {size & SIZE_MAX:#x}")
+        raise ValueError(
+            f"size={size}: give 0 or more bytes; in C it would be {size & SIZE_MAX:#x}"
+        )
     return size
 
 

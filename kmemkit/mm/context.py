@@ -46,7 +46,7 @@ class Context:
         irqs_disabled: whether interrupts are off; what the frames make of it, if left out.
     """
 
-    __slots__ = ("details", "frames", "irqs_disabled", "splat_tick")
+    __slots__ = ("count_lost", "details", "frames", "irqs_disabled", "splat_tick")
 
     def __init__(
         self,
@@ -66,6 +66,8 @@ class Context:
         self.irqs_disabled = irqs_disabled
         #: timer tick of the last "sleeping function" report; there is one a second at most
         self.splat_tick: int | None = None
+        #: schedule() found the count to be wrong, and set it to 0 inside of a section
+        self.count_lost = False
 
     # -- what Linux asks --------------------------------------------------------------------------
 
@@ -95,7 +97,7 @@ class Context:
 
         While it is not 0 the scheduler takes the CPU from nobody.
         """
-        return sum(map(FRAMES.__getitem__, self.frames))
+        return 0 if self.count_lost else sum(map(FRAMES.__getitem__, self.frames))
 
     @property
     def rcu_depth(self) -> int:
@@ -193,6 +195,7 @@ class Context:
             "details": tuple(self.details),
             "irqs_disabled": self.irqs_disabled,
             "splat_tick": self.splat_tick,
+            "count_lost": self.count_lost,
         }
 
     @classmethod
@@ -200,6 +203,7 @@ class Context:
         """Return a context made from a frozen one, or from the frames alone."""
         context = cls(frames, frozen.get("details"), frozen.get("irqs_disabled"))
         context.splat_tick = frozen.get("splat_tick")
+        context.count_lost = frozen.get("count_lost", False)
         return context
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kmemkit.mm import debug, lockdep
+from kmemkit.mm.context import FRAMES
 from kmemkit.mm.machine import Machine
 from kmemkit.mm.sched import PF_MEMALLOC
 
@@ -223,9 +224,13 @@ class ContextCalls(Machine):
             assert isinstance(detail, int)
             self.current.flags = self.current.flags & ~PF_MEMALLOC | detail
         self._moved()
+        if self.context.count_lost and FRAMES[frame] and frame != "hardirq":
+            self.context.count_lost = False
+            debug.preempt_count_underflow(self, frame)
 
     def _unwind(self, depth: int) -> None:
         """Leave all sections beyond the first `depth`, as they are left by an error."""
+        self.context.count_lost = False
         while len(self.context.frames) > depth:
             self._left(self.context.frames[-1])
 

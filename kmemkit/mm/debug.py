@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from kmemkit import gfp as flags
 from kmemkit.mm.context import current_gfp_context
 from kmemkit.mm.dump_stack import dump_stack
-from kmemkit.mm.errors import Panic
+from kmemkit.mm.errors import KernelBug, Panic
 from kmemkit.mm.lockdep import FS_RECLAIM, LOCKDEP_OFF, lock_acquire
 from kmemkit.mm.ratelimit import HZ, NS_PER_TICK
 from kmemkit.mm.sched import PF_MEMALLOC
@@ -22,10 +22,19 @@ from kmemkit.mm.sched import PF_MEMALLOC
 if TYPE_CHECKING:
     from kmemkit.mm.machine import Machine
 
-__all__ = ("interrupts_enabled_in_irq_work", "might_alloc", "might_sleep", "note_context")
+__all__ = (
+    "interrupts_enabled_in_irq_work",
+    "might_alloc",
+    "might_sleep",
+    "note_context",
+    "preempt_count_underflow",
+    "schedule_debug",
+)
 
 #: Where might_alloc() stands in Linux 6.12.
 MIGHT_ALLOC = "include/linux/sched/mm.h:321"
+#: What RCU says, once, of a reader that sleeps.
+VOLUNTARY_SWITCH = "Voluntary context switch within RCU read-side critical section!"
 
 
 def might_alloc(kernel: Machine, gfp: int) -> None:
@@ -130,17 +139,61 @@ def _fs_reclaim_acquire(kernel: Machine, gfp: int) -> None:
         kernel.trace.note("lockdep_reported", kind=kind.lower())
 
 
-def interrupts_enabled_in_irq_work(kernel: Machine) -> None:
-    """Stop the machine: a handler returned with interrupts on (irq_work_run_list()).
+def schedule_debug(kernel: Machine) -> None:
+    """Complain of a caller that gives the CPU away where it must not (same name in Linux).
+
+    Every kernel does: it is the scheduler itself that looks. It counts from 0 then, and has
+    interrupts on when it comes back; whoever leaves the section finds the count wrong.
+    """
+    context, task = kernel.context, kernel.current
+    if context.preempt_count:
+        count = context.preempt_count + 1  # the scheduler's own
+        kernel.printk(f"BUG: scheduling while atomic: {task.comm}/{task.pid}/{count:#010x}")
+        dump_stack(kernel, ("__schedule_bug", "schedule"))
+        context.count_lost = True
+    if context.rcu_depth and VOLUNTARY_SWITCH not in kernel._warned:
+        kernel._warned.add(VOLUNTARY_SWITCH)
+        kernel.printk(VOLUNTARY_SWITCH)
+        dump_stack(kernel, ("rcu_note_context_switch", "schedule"))
+    context.irqs_disabled = False
+
+
+def preempt_count_underflow(kernel: Machine, frame: str) -> None:
+    """Let a section end that schedule_debug() took out of the count.
+
+    A softirq puts the count right; a lock makes it negative, and the task does not outlive that.
 
     Raises:
-        Panic: always.
+        KernelBug: it was a lock, or preemption was off.
+    """
+    if frame == "softirq":
+        kernel.printk(
+            "softirq: huh, entered softirq 6 TASKLET with preempt_count 00000100, "
+            "exited with 00000000?"
+        )
+        return
+    task = kernel.current
+    line = f"BUG: scheduling while atomic: {task.comm}/{task.pid}/0x00000000"
+    kernel.printk(line)
+    dump_stack(kernel, ("__schedule_bug", "schedule"))
+    raise KernelBug(f"{line}\nit slept in a section that forbids it, whose end made the count -1")
+
+
+def interrupts_enabled_in_irq_work(kernel: Machine) -> None:
+    """Stop whoever came back from a handler with interrupts on (irq_work_run_list()).
+
+    Raises:
+        Panic: that was in an interrupt. KernelBug: the count of interrupts had been lost, so the
+            interrupted task is taken for the guilty one.
     """
     line = "kernel BUG at kernel/irq_work.c:245!"
     built = "KASAN" if kernel.debug_kernel else "NOPTI"
     kernel.printk(line)
     kernel.printk(f"Oops: invalid opcode: 0000 [#1] PREEMPT SMP {built}")
     dump_stack(kernel, ("irq_work_run_list",))
+    if kernel.context.count_lost:
+        kernel.context.count_lost = False
+        raise KernelBug(f"{line}\nthe handler slept, and the scheduler switched interrupts on")
     kernel.printk("Kernel panic - not syncing: Fatal exception in interrupt")
     raise Panic(
         f"{line}\nthe interrupt came back with interrupts on: a request in it reclaimed memory, "

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kmemkit import gfp as flags
-from kmemkit.mm import kswapd, oom_kill, page_alloc
+from kmemkit.mm import debug, kswapd, oom_kill, page_alloc
 from kmemkit.mm.cmdline import parse_size
 from kmemkit.mm.context import others_may_run
 from kmemkit.mm.freelist import prepare_alloc_pages
@@ -207,13 +207,18 @@ class UserMemory(Machine):
         self._call(f"swapon({pages} pages)", run, lambda _: "")
 
     def sleep(self, ms: float) -> None:
-        """Let simulated time pass without a request: threads that are awake run (msleep())."""
+        """Let simulated time pass without a request: threads that are awake run (msleep()).
+
+        Every kernel notices where that is forbidden, for the scheduler looks: "scheduling while
+        atomic". With interrupts off nobody notices; they are on afterwards.
+        """
         if isinstance(ms, bool) or not isinstance(ms, int | float):
             raise TypeError(f"ms={ms!r}: give milliseconds as a number")
         if not 0 <= ms <= 1e9:
             raise ValueError(f"ms={ms!r}: give milliseconds, 0 to 1e9")
 
         def run() -> None:
+            debug.schedule_debug(self)
             end = self.now + int(ms * MS)
             kswapd.schedule(self)
             while self.due <= end and others_may_run(self):

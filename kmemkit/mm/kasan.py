@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kmemkit.mm import slub
+from kmemkit.mm.kasan_report import GRANULE, KasanTrack, describe, nearest_object
+from kmemkit.mm.kmemleak import calling_line
 from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT, PAGE_SIZE, VMALLOC_START
 from kmemkit.mm.slab import SLAB_TYPESAFE_BY_RCU, KmemCache, Slab
 
@@ -22,8 +24,6 @@ __all__ = ("Kasan",)
 
 #: Quarantine holds this part of memory at most, 1/32.
 QUARANTINE_SHIFT = 5
-#: KASAN marks eight bytes at a time.
-GRANULE = 8
 
 
 class Kasan:
@@ -35,21 +35,25 @@ class Kasan:
             quarantine.
         large: first page of a large kmalloc block -> bytes asked for.
         held: bytes in quarantine.
+        allocated_by, freed_by: object -> who did so last.
     """
 
-    __slots__ = ("freed", "held", "large", "live")
+    __slots__ = ("allocated_by", "freed", "freed_by", "held", "large", "live")
 
     def __init__(self) -> None:
         self.live: dict[int, int] = {}
         self.freed: dict[int, int | None] = {}
         self.large: dict[int, int] = {}
         self.held = 0
+        self.allocated_by: dict[int, KasanTrack] = {}
+        self.freed_by: dict[int, KasanTrack] = {}
 
     def freeze(self) -> Mapping[str, Any]:
         """Return everything as a value that does not change any more."""
         return {
             "live": dict(self.live), "freed": dict(self.freed), "large": dict(self.large),
             "held": self.held,
+            "tracks": (dict(self.allocated_by), dict(self.freed_by)),
         }  # fmt: skip
 
     @classmethod
@@ -58,13 +62,15 @@ class Kasan:
         kasan = cls()
         kasan.live, kasan.freed = dict(frozen["live"]), dict(frozen["freed"])
         kasan.large, kasan.held = dict(frozen["large"]), frozen["held"]
+        kasan.allocated_by, kasan.freed_by = map(dict, frozen["tracks"])
         return kasan
 
     # -- objects ----------------------------------------------------------------------------------
 
-    def alloc(self, at: int, size: int) -> None:
+    def alloc(self, kernel: SlabMachine, at: int, size: int) -> None:
         """Note that somebody has an object now, and may use `size` bytes (kasan_kmalloc())."""
         self.live[at] = size
+        self.allocated_by[at] = _track(kernel)
         self.freed.pop(at, None)
 
     def resize(self, at: int, size: int) -> None:
@@ -80,10 +86,11 @@ class Kasan:
         A pointer to no object, or to a free one, is reported and forgotten (kasan_slab_free()).
         """
         if at not in self.live:
-            begin = at == _object_of(s, slab, at)
+            begin = at == nearest_object(s, slab, at)
             self.report(kernel, "double-free" if begin else "invalid-free", at, "Free")
             return True
         del self.live[at]
+        self.freed_by[at] = _track(kernel)
         if s.flags & SLAB_TYPESAFE_BY_RCU:
             return False
         self.freed[at] = s.pointer
@@ -110,6 +117,8 @@ class Kasan:
         first = slab.address + s.red_left_pad
         for at in range(first, first + slab.objects * s.size, s.size):
             self.freed.pop(at, None)
+            self.allocated_by.pop(at, None)
+            self.freed_by.pop(at, None)
 
     def free_large(self, kernel: SlabMachine, at: int, head: int) -> None:
         """Look at the pointer to a large block that is freed; it is freed all the same."""
@@ -130,7 +139,7 @@ class Kasan:
             title = self.bad(kernel, byte)
             if title:
                 what = f"{'Write' if write else 'Read'} of size {size}"
-                self.report(kernel, title, at, what, function)
+                self.report(kernel, title, at, what, function, bad=byte)
                 return
 
     def bad(self, kernel: SlabMachine, at: int) -> str:
@@ -142,7 +151,7 @@ class Kasan:
             return ""
         slab = kernel.slabs.get(pfn)
         if slab is not None:
-            begin = _object_of(slab.cache, slab, at)
+            begin = nearest_object(slab.cache, slab, at)
             if begin in self.freed and at - begin < slab.cache.object_size:
                 return "slab-use-after-free"
             known = begin in self.live or begin in self.freed
@@ -157,22 +166,24 @@ class Kasan:
         return ""
 
     def report(
-        self, kernel: SlabMachine, title: str, at: int, what: str, function: str = ""
-    ) -> None:
+        self, kernel: SlabMachine, title: str, at: int, what: str, function: str = "",
+        *, bad: int | None = None,
+    ) -> None:  # fmt: skip
         """Print what was found; every time, as with kasan_multi_shot (kasan_report())."""
         kernel.printk("=" * 66)
         kernel.printk(f"BUG: KASAN: {title} in {function or kernel.caller}")
         kernel.printk(f"{what} {'of' if what == 'Free' else 'at'} addr {at:016x} by task "
                       f"{kernel.comm}/{kernel.current.pid}")  # fmt: skip
         kernel.dump_stack((function or kernel.caller,))
+        for line in describe(kernel, title, at, at if bad is None else bad):
+            kernel.printk(line)
         kernel.printk("=" * 66)
         kernel.taint("B")
 
 
-def _object_of(s: KmemCache, slab: Slab, at: int) -> int:
-    """Return where the object begins that an address lies in."""
-    first = slab.address + s.red_left_pad
-    return first + (at - first) // s.size * s.size
+def _track(kernel: SlabMachine) -> KasanTrack:
+    """Return who calls, and when."""
+    return KasanTrack(calling_line(), kernel.current.pid, kernel.cpu, kernel.now)
 
 
 def _bad_vmalloc(kernel: SlabMachine, at: int) -> str:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ("Kfence",)
 
-NS_PER_MS = 1_000_000
-
 
 def canary(at: int) -> int:
     """Return what the unused part of an object's page holds at an address."""

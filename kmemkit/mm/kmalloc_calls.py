@@ -62,7 +62,7 @@ class KmallocCalls(SlabCalls):
     # -- by type ----------------------------------------------------------------------------------
 
     # C takes the type or `*p`, and computes its size itself; here its size is given. They came with
-    # 6.19, and with a later 6.12 stable: 6.12.117 has them.
+    # 7.0, and with later stable releases: 6.12.117 has them.
 
     def kmalloc_obj(self, size: int, gfp: int | str) -> int | None:
         """Allocate an object of a type of `size` bytes (same name in Linux)."""

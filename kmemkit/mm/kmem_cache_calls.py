@@ -6,11 +6,11 @@ cache by the address of its struct. `slab_calls` builds kmalloc() on what is her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from kmemkit import gfp as flags
 from kmemkit.mm import slub
-from kmemkit.mm.arguments import pointer, unsigned_int, whole
+from kmemkit.mm.arguments import numbers, pointer, unsigned_int, whole
 from kmemkit.mm.debug import might_alloc, might_sleep
 from kmemkit.mm.fault import fault
 from kmemkit.mm.fault_inject import should_failslab
@@ -81,7 +81,9 @@ class KmemCacheCalls(SlabMachine):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"name={name!r}: give the cache's name as text")
         if ctor is not None and not callable(ctor):
-            raise TypeError(f"ctor={ctor!r}: give a function that takes an object's address, or None")
+            raise TypeError(
+                f"ctor={ctor!r}: give a function that takes an object's address, or None"
+            )
         size = unsigned_int("size", size, "the size of an object in bytes")
         align = unsigned_int("align", align, "an alignment in bytes, 0 for the usual one")
         flags = unsigned_int("flags", flags, "SLAB_* flags or'ed together, or 0")
@@ -182,8 +184,10 @@ class KmemCacheCalls(SlabMachine):
 
         def run() -> list[int]:
             got: list[int] = []
+            if not self._slab_pre_alloc_hook(s, mask):
+                return got
             for _ in range(count):
-                at = self._slab_alloc(s, mask, -1, s.object_size)
+                at = self._slab_take(s, mask, -1, s.object_size)
                 if at is None:
                     for one in got:
                         self._slab_free(s, self._slab_of(one), one)
@@ -233,13 +237,14 @@ class KmemCacheCalls(SlabMachine):
             print_tracking(self, at)
         return slab.cache
 
-    def kmem_cache_free_bulk(self, cache: int, objects: Sequence[int]) -> None:
+    def kmem_cache_free_bulk(self, cache: int, objects: Iterable[int]) -> None:
         """Free objects of a cache, the last one first (same name in Linux).
 
         Raises:
             Oops: one of them is no slab's object; NULL is none.
         """
-        s, wanted = self._cache(cache), _pointers(objects)
+        s = self._cache(cache)
+        wanted = [pointer(one) for one in numbers("objects", objects, "the addresses of objects")]
 
         def run() -> None:
             left = list(wanted)
@@ -308,11 +313,18 @@ class KmemCacheCalls(SlabMachine):
         return self.kmalloc_caches[key]
 
     def _slab_alloc(self, s: KmemCache, mask: int, node: int, size: int) -> int | None:
-        """Allocate an object, and clear it if that is asked for (slab_post_alloc_hook())."""
+        if not self._slab_pre_alloc_hook(s, mask):
+            return None
+        return self._slab_take(s, mask, node, size)
+
+    def _slab_pre_alloc_hook(self, s: KmemCache, mask: int) -> bool:
+        """Whether a request may go on: it is looked at once, for however many objects it is."""
         if self.context.frames:
             might_alloc(self, mask)
-        if self.watched and should_failslab(self, s, mask):
-            return None
+        return not (self.watched and should_failslab(self, s, mask))
+
+    def _slab_take(self, s: KmemCache, mask: int, node: int, size: int) -> int | None:
+        """Take an object, and clear it if that is asked for (slab_post_alloc_hook())."""
         if self.kfence is not None and (guarded := self.kfence.alloc(self, s, size)) is not None:
             return guarded
         at = slub.slab_alloc_node(self, s, mask, node, size)
@@ -320,7 +332,7 @@ class KmemCacheCalls(SlabMachine):
             caller = "__kmalloc_noprof" if s.flags & SLAB_KMALLOC else "kmem_cache_alloc_noprof"
             self.leaks.alloc(self, at, s.object_size, "kmemleak_alloc", caller)
         if self.kasan is not None and at is not None:
-            self.kasan.alloc(at, size)
+            self.kasan.alloc(self, at, size)
         if at is not None and self._want_init_on_alloc(s, mask):
             whole = not (s.flags & SLAB_KMALLOC and s.flags & (SLAB_STORE_USER | SLAB_RED_ZONE))
             self.memory.clear(at, s.object_size if whole else size)
@@ -357,10 +369,3 @@ class KmemCacheCalls(SlabMachine):
 
     def _slab_of(self, at: int) -> Slab:
         return self.slabs[at - PAGE_OFFSET >> PAGE_SHIFT]
-
-
-def _pointers(objects: Sequence[int]) -> list[int]:
-    """Return the addresses of objects that are given in bulk."""
-    if not isinstance(objects, (list, tuple)):
-        raise TypeError(f"objects={objects!r}: give a list of the addresses of objects")
-    return [pointer(one) for one in objects]

@@ -17,6 +17,7 @@ from kmemkit import gfp as flags
 from kmemkit.mm.context_calls import Section
 from kmemkit.mm.errors import KernelBug, Livelock, Oops, Panic
 from kmemkit.mm.kernel import Kernel
+from kmemkit.mm.misuse_kernels import KERNELS, RAM
 from kmemkit.mm.replay import Mismatch
 from kmemkit.mm.sched import Task
 
@@ -25,26 +26,15 @@ __all__ = ("CellResult", "play_context_cell", "report_details")
 #: Makes ready on a kernel what a cell needs, and returns the call that is made in its context.
 Call = Callable[[Kernel], Callable[[], object]]
 
-#: The recorded kernels, as arguments of Kernel; their other options do not concern contexts.
-KERNELS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "noinit": {"cmdline": "init_on_alloc=0"},
-    "slabdbg": {},
-    "kfence": {},
-    "kasan": {"debug_kernel": True},
-    "kmemleak": {"debug_kernel": True},
-    "pgalloc": {"debug_kernel": True},
-}
-#: Size of the machine: recorded ones have 224M and more, but no verdict depends on that.
-RAM = "64M"
-
 #: Masks whose name in a cell is none of Linux's.
 MASKS = {
     "ATOMIC_or_DIRECT_RECLAIM": "GFP_ATOMIC | __GFP_DIRECT_RECLAIM",
     "NOFAIL": "GFP_KERNEL | __GFP_NOFAIL",
 }
 #: How the first line of a report begins.
-_HEADLINE = re.compile(r"BUG: |WARNING: |kernel BUG at |Kernel panic|\S+ invoked oom-killer: ")
+_HEADLINE = re.compile(
+    r"BUG: |WARNING: |kernel BUG at |Kernel panic|\S+ invoked oom-killer: |Voluntary context switch"
+)
 #: Lines of a report that are determined by context and task.
 _DETAIL = re.compile(
     r"in_atomic\(\): |preempt_count: |RCU nest depth: |inconsistent \{|\S+/\d+ \[HC|"
@@ -129,6 +119,8 @@ def _caller(record: Mapping[str, Any]) -> tuple[int, str]:
     if (match := re.search(r"pid: (\d+), name: (\S+)", text)) is not None:
         return int(match[1]), match[2]
     first = str(record["report_first_line"])
+    if (match := re.match(r"BUG: scheduling while atomic: (\S+)/(\d+)/0x", first)) is not None:
+        return int(match[2]), match[1]
     return (14, "ksoftirqd/0") if first.startswith("ksoftirqd/0 ") else (138, "init")
 
 
@@ -188,6 +180,7 @@ def _call_of(function: str) -> Call | None:
 THREE_PAGES, EIGHT_MIB = 3 << 12, 8 << 20
 CALLS: dict[str, Call] = {
     "might_sleep": lambda kernel: partial(kernel.might_sleep, "misuse.c:261"),
+    "msleep": lambda kernel: partial(kernel.sleep, 1),
     "vmalloc": lambda kernel: partial(kernel.vmalloc, THREE_PAGES),
     "vmalloc_GFP_ATOMIC": lambda kernel: partial(kernel.vmalloc_gfp, THREE_PAGES, "GFP_ATOMIC"),
     "kvmalloc8m": lambda kernel: partial(kernel.kvmalloc, EIGHT_MIB, "GFP_KERNEL"),

@@ -12,35 +12,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 from kmemkit.mm.errors import KernelBug, Livelock, Oops, Panic
 from kmemkit.mm.kernel import Kernel
-from kmemkit.mm.memory import PAGE_SIZE
+from kmemkit.mm.memory import PAGE_SIZE, VMALLOC_START
+from kmemkit.mm.misuse_kernels import KERNELS, RAM
 from kmemkit.mm.mmzone import MIGRATE_TYPES
 from kmemkit.mm.physaddr import virt_to_pfn
 from kmemkit.mm.sched import Task
 from kmemkit.snapshot import Snapshot, Step
 
-__all__ = ("KERNELS", "Guest", "Outcome", "first_line", "normalised")
+__all__ = ("Guest", "Outcome", "first_line", "normalised")
 
-#: The recorded kernels, as arguments of Kernel.
-KERNELS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "noinit": {"cmdline": "init_on_alloc=0"},
-    "slabdbg": {"cmdline": "slab_debug=FZPU"},
-    "kfence": {"cmdline": "kfence.sample_interval=1"},
-    "kasan": {"debug_kernel": True},
-    "kmemleak": {"debug_kernel": True},
-    "pgalloc": {"debug_kernel": True, "cmdline": "debug_pagealloc=on"},
-}
-#: Recorded machines have 224M and more, but no verdict depends on that.
-RAM = "64M"
 GFP = "GFP_KERNEL"
 #: Blocks of the smallest orders that the machine has given out so far; every other one is free.
 BLOCKS = {0: 10, 1: 6, 2: 6}
 #: Pages that a process takes for itself, and that the kernel takes for it.
 USER_PAGES, KERNEL_PAGES = 40, 8
+#: Where the stack of the task that calls is mapped, and its size (CONFIG_VMAP_STACK).
+STACK_START, STACK_SIZE = VMALLOC_START + 0x684000, 16 << 10
 JUNK = bytes(range(1, 256)) * 16 + bytes(range(1, 17))
 #: Objects taken afterwards, and bytes of each that its owner writes.
 LATER = 700
@@ -145,6 +135,7 @@ def _settled(name: str) -> Snapshot:
     kernel = Kernel(RAM, seed=7, **KERNELS[name])
     kernel.tasks.append(Task(138, "init", rss_shmem=212, pgtables_bytes=36 << 10))
     kernel.run_as(138)
+    kernel.vmalloc_space.occupy(STACK_START, STACK_START + STACK_SIZE + PAGE_SIZE)  # a guard page
     kernel.caller = "misc [misuse]"
     kernel.taint("O")
     for _ in range(3 * KERNEL_PAGES):  # work for every kmalloc cache: their slabs are partly used

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kmemkit.mm.memory import PAGE_SHIFT, PAGE_SIZE, VMALLOC_START
+from kmemkit.mm.memory import PAGE_SHIFT, PAGE_SIZE
 from kmemkit.mm.misuse import CellResult
-from kmemkit.mm.misuse_guest import GFP, Guest, Outcome, normalised
+from kmemkit.mm.misuse_guest import GFP, STACK_START, Guest, Outcome, normalised
 from kmemkit.mm.replay import Mismatch
 from kmemkit.mm.slab import SLAB_NO_MERGE
 from kmemkit.mm.slab_calls import ZERO_SIZE_PTR
@@ -21,8 +21,8 @@ from kmemkit.mm.slub_layout import get_order
 __all__ = ("ALLOCATORS", "FREERS", "compare", "own_cache", "play_pair", "play_pair_cell")
 
 ENOMEM = 12
-#: An address on the caller's own stack (VMAP_STACK), and what an allocation may return as an error.
-STACK = VMALLOC_START + 0x687C14
+#: A variable on the caller's own stack, and what an allocation may return as an error.
+STACK = STACK_START + 0x3C14
 ERR_PTR = (1 << 64) - ENOMEM
 
 
@@ -59,6 +59,8 @@ def _object(size: int, function: str) -> Callable[[Guest], Block]:
 
         if size == 64:
             guest.let_time_pass()
+        if size == PAGE_SIZE:
+            take()  # somebody has one already: the next is not the first page of its slab
         at = take() or 0
         if guest.kernel.is_vmalloc_addr(at):
             return _mapped(guest, at, size)
@@ -183,7 +185,8 @@ def play_pair(kernel: str, allocator: str, freer: str, *, steps: bool = False) -
     """
     for what, name, names in (("allocator", allocator, ALLOCATORS), ("freer", freer, FREERS)):
         if name not in tuple(names):
-            raise ValueError(f"recording: no {what} {name!r}; there are {', '.join(names)}")
+            known = ", ".join(names)
+            raise ValueError(f"recording: not a pair: no {what} {name!r}; there are {known}")
     guest = Guest(kernel, steps=steps)
     outcome = guest.outcome
     own_cache(guest)
@@ -202,6 +205,13 @@ def play_pair(kernel: str, allocator: str, freer: str, *, steps: bool = False) -
     kfence = guest.kernel.kfence
     outcome.guarded = kfence is not None and block.address in kfence.freed.values()
     guest.keep_step(freer)
+    _look_afterwards(guest, block)
+    guest.keep_step("afterwards")
+    return outcome
+
+
+def _look_afterwards(guest: Guest, block: Block) -> None:
+    """See whether the memory came back, and let others take what is free now."""
     if block.kind == "none":
         guest.outcome.memory_returned = "n/a"
         guest.afterwards(None)
@@ -214,8 +224,6 @@ def play_pair(kernel: str, allocator: str, freer: str, *, steps: bool = False) -
         else:
             _note_returned(guest, block)
         guest.afterwards(guest.take_pages)
-    guest.keep_step("afterwards")
-    return outcome
 
 
 def _note_returned(guest: Guest, block: Block) -> None:

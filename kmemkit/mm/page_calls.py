@@ -13,19 +13,16 @@ from typing import TypeVar
 
 from kmemkit import gfp as flags
 from kmemkit.mm import compaction, kswapd, page_alloc, page_check
-from kmemkit.mm.arguments import pointer
-from kmemkit.mm.cmdline import parse_size
 from kmemkit.mm.errors import KernelBug, Oops
 from kmemkit.mm.fault import bug_on, fault
 from kmemkit.mm.freelist import AllocContext, prepare_alloc_pages
 from kmemkit.mm.machine import Machine
-from kmemkit.mm.mmzone import ALLOCATED, HIGH, HOLE, LEAKED, MIGRATE_PCPTYPES, PCP, SLAB
+from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT
+from kmemkit.mm.mmzone import ALLOCATED, HIGH, HOLE, MIGRATE_PCPTYPES, PCP, SLAB
 from kmemkit.mm.pcp import PCP_BATCH_SCALE_MAX, PCPF_PREV_FREE_HIGH_ORDER, drain_pages_zone
 from kmemkit.mm.physaddr import (
     COMPOUND_HEAD,
-    address_text,
     check_virt_addr,
-    struct_page,
     struct_page_address,
     virt_to_pfn,
 )
@@ -33,14 +30,8 @@ from kmemkit.mm.watermark import has_block
 
 __all__ = ("PAGE_OFFSET", "PAGE_SHIFT", "PageCalls")
 
-PAGE_SHIFT = 12
-#: Start of the direct map of all memory (x86-64, nokaslr).
-PAGE_OFFSET = 0xFFFF888000000000
-
 # Inside a class Python would mangle names that begin with two underscores.
-COMP, HIGHMEM, NOWARN, ZERO = (
-    flags.__GFP_COMP, flags.__GFP_HIGHMEM, flags.__GFP_NOWARN, flags.__GFP_ZERO,
-)  # fmt: skip
+HIGHMEM, NOWARN, ZERO = flags.__GFP_HIGHMEM, flags.__GFP_NOWARN, flags.__GFP_ZERO
 #: At most one of these makes sense (GFP_ZONE_BAD).
 ONE_ZONE = flags.__GFP_DMA | flags.__GFP_HIGHMEM | flags.__GFP_DMA32
 
@@ -127,37 +118,6 @@ class PageCalls(Machine):
         mask = self._gfp(gfp) | ZERO
         return self.get_free_pages(mask, 0, owner=owner)
 
-    def alloc_pages_exact(self, size: int | str, gfp: int | str, *, owner: str = "") -> int | None:
-        """Allocate just enough pages for `size` bytes; return the address, or None.
-
-        The block is split into single pages and those beyond the size are freed, so free it with
-        free_pages_exact(). __GFP_COMP and __GFP_HIGHMEM make no sense here: warned of and dropped.
-        """
-        nbytes = parse_size(size) if size != 0 else 0
-        context = self._context(gfp, None)
-        wrong = context.gfp & (COMP | HIGHMEM)
-        if wrong:
-            self.warn_on_once("alloc_pages_exact_noprof")
-            context = self._context(context.gfp & ~wrong, None)
-        pages = -(-nbytes >> PAGE_SHIFT)
-        order = (pages - 1).bit_length() if pages else 64 - PAGE_SHIFT  # get_order(0)
-        self._know_owner(owner)
-
-        def run() -> int | None:
-            pfn = self._alloc(context, order, owner)
-            if pfn is None:
-                return None
-            zone = self.page_zone(pfn)
-            page_check.split_page(zone, pfn, order)
-            for page in range(pfn + pages, pfn + (1 << order)):
-                zone.page[page] = LEAKED  # nobody holds a reference to it, free_pages_ok() checks
-                page_check.free_pages_ok(self, zone, page, 0)
-            return self.page_address(pfn)
-
-        return self._call(
-            f"alloc_pages_exact({nbytes}, {flags.decode(context.gfp)})", run, address_text
-        )
-
     def alloc_pages_bulk(self, gfp: int | str, nr_pages: int, *, owner: str = "") -> list[int]:
         """Allocate up to `nr_pages` single pages in one go; return their pfns, possibly fewer.
 
@@ -237,31 +197,6 @@ class PageCalls(Machine):
             return
         self._call(f"free_pages({pfn:#x}, {order})", lambda: self._free(pfn, order))
 
-    def free_pages_exact(self, address: int | None, size: int | str) -> None:
-        """Free what alloc_pages_exact() gave, page by page (same name in Linux).
-
-        Raises:
-            Oops: no memory there; only the page at NULL is passed over.
-        """
-        first, nbytes = pointer(address), parse_size(size)
-        end = pointer(first + (-(-nbytes >> PAGE_SHIFT) << PAGE_SHIFT))
-
-        def run() -> None:
-            for at in range(first, end, 1 << PAGE_SHIFT):
-                self._free_address(at)
-
-        self._call(f"free_pages_exact({address_text(address)}, {nbytes})", run)
-
-    def _free_address(self, address: int, order: int = 0) -> None:
-        """Free by an address, whatever it is, as free_pages() of C does; 0 is NULL.
-
-        Raises:
-            Oops: no memory there. KernelBug: the same, in the debug kernel.
-        """
-        if address:
-            check_virt_addr(self, address)
-            self._free(struct_page(self, address), order)
-
     def get_page(self, page: int) -> None:
         """Take an extra reference of a page (same name in Linux)."""
         pfn = self._pfn(page)
@@ -320,14 +255,6 @@ class PageCalls(Machine):
     def virt_to_page(self, address: int) -> int:
         """Return the pfn behind a direct-map address (same name in Linux)."""
         return self._pfn(address)
-
-    def struct_page(self, address: int | None) -> int:
-        """Return the pfn whose struct page arithmetic finds for an address, sensible or not.
-
-        Raises:
-            Oops: there is no such struct.
-        """
-        return struct_page(self, pointer(address))
 
     def _pfn(self, page: int) -> int:
         """Return the pfn of a page given by pfn or address."""

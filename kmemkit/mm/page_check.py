@@ -11,6 +11,7 @@ nothing. Reports have the kernel's wording, without addresses and back traces.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kmemkit.mm.buddy import free_one_page
@@ -34,7 +35,7 @@ from kmemkit.mm.trace import Trace
 if TYPE_CHECKING:
     from kmemkit.mm.machine import Machine
 
-__all__ = ("check_new_pages", "free_pages", "free_pages_ok", "get_page", "split_page")
+__all__ = ("check_new_pages", "dump_page", "free_pages", "free_pages_ok", "get_page", "split_page")
 
 PG_RESERVED = 1 << 13
 #: What a page that is not in use by its owner alone says it is, by its kind here.
@@ -216,7 +217,7 @@ def _check_page(kernel: Machine, zone: Zone, pfn: int) -> bool:
     reason = ""
     if byte & 0xF0 in (FREE, SLAB):
         reason = "nonzero mapcount"
-    elif not byte and _compound_tail(zone.mem_map, pfn):
+    elif not byte and _compound_head(zone.mem_map, pfn) != pfn:
         reason = "non-NULL mapping"
     if count:
         reason = "nonzero _refcount"
@@ -228,13 +229,13 @@ def _check_page(kernel: Machine, zone: Zone, pfn: int) -> bool:
     return False
 
 
-def _compound_tail(mem_map: MemMap, pfn: int) -> bool:
-    """Whether a page is of a compound block, and not its first."""
+def _compound_head(mem_map: MemMap, pfn: int) -> int:
+    """Return the first page of the compound block a page is in, or itself (compound_head())."""
     for order in range(1, MAX_PAGE_ORDER + 1) if mem_map.compound else ():
         head = pfn >> order << order
         if head != pfn and head in mem_map.compound and mem_map.page[head] & 15 >= order:
-            return True
-    return False
+            return head
+    return pfn
 
 
 def _bad_page(kernel: Machine, zone: Zone, pfn: int, reason: str) -> None:
@@ -245,15 +246,19 @@ def _bad_page(kernel: Machine, zone: Zone, pfn: int, reason: str) -> None:
 
 
 def _dump_page(kernel: Machine, zone: Zone, pfn: int, reason: str) -> None:
-    """Print a page's state (dump_page())."""
-    byte, count = zone.page[pfn], zone.mem_map.page_count(pfn)
+    for line in dump_page(zone, pfn, reason):
+        kernel.printk(line)
+
+
+def dump_page(zone: Zone, pfn: int, reason: str) -> Iterator[str]:
+    """Yield the lines of a page's state (same name in Linux); a tail has its block's count."""
+    byte = zone.page[pfn]
+    count = zone.mem_map.page_count(_compound_head(zone.mem_map, pfn))
     reserved = RESERVED <= byte < LEAKED
     bits = LASTCPUPID | zone.idx << 51 | zone.nid << 54 | PG_RESERVED * reserved
     names = "reserved|" * reserved + f"node={zone.nid}|zone={zone.idx}|lastcpupid=0x1fffff"
-    kernel.printk(
-        f"page: refcount:{count} mapcount:0 mapping:0000000000000000 index:0x0 pfn:{pfn:#x}"
-    )
-    kernel.printk(f"flags: {bits:#x}({names})")
+    yield f"page: refcount:{count} mapcount:0 mapping:0000000000000000 index:0x0 pfn:{pfn:#x}"
+    yield f"flags: {bits:#x}({names})"
     if byte & 0xF0 in PAGE_TYPES:
-        kernel.printk(f"page_type: {PAGE_TYPES[byte & 0xF0]}")
-    kernel.printk(f"page dumped because: {reason}")
+        yield f"page_type: {PAGE_TYPES[byte & 0xF0]}"
+    yield f"page dumped because: {reason}"

@@ -13,12 +13,12 @@ from typing import Any
 from kmemkit import gfp as flags
 from kmemkit.mm.dump_stack import dump_stack
 from kmemkit.mm.errors import Oops
+from kmemkit.mm.exact_calls import ExactCalls
 from kmemkit.mm.freelist import AllocContext
 from kmemkit.mm.kasan import Kasan
 from kmemkit.mm.kfence import Kfence
 from kmemkit.mm.memory import PAGE_OFFSET, PAGE_SHIFT, Memory
 from kmemkit.mm.mmzone import ALLOCATED, SLAB, ZONE_HAS_BYTES
-from kmemkit.mm.page_calls import PageCalls
 from kmemkit.mm.random import splitmix64
 from kmemkit.mm.slab import SLAB_TYPESAFE_BY_RCU, KmemCache, Slab
 from kmemkit.mm.slab_freeze import freeze_cache, thaw_cache
@@ -38,7 +38,7 @@ def _swab64(value: int) -> int:
     return int.from_bytes(value.to_bytes(8, "little"), "big")
 
 
-class SlabMachine(PageCalls):
+class SlabMachine(ExactCalls):
     """A machine with slabs: their state, and the services `slub` needs."""
 
     def _prepare(self, release: str, nodes: int, cpus: int) -> None:

@@ -45,7 +45,6 @@ class StringCalls(VmallocCalls):
         Raises:
             KernelBug: the compiler knows that it is too small. Oops: no memory there.
         """
-
         at, size = pointer(address), length(size)
         byte = whole("value", value, "the value of a byte, 0 to 255") & 0xFF
 
@@ -57,7 +56,8 @@ class StringCalls(VmallocCalls):
         self._call(f"memset({address_text(address)}, {value:#x}, {size})", run)
 
     def memcpy(
-        self, to: int | None, source: int | bytes | None, size: int, *, known_size: int | None = None
+        self, to: int | None, source: int | bytes | None, size: int, *,
+        known_size: int | None = None,
     ) -> None:  # fmt: skip
         """Copy `size` bytes from an address, or from a literal (same name in C).
 
@@ -65,7 +65,6 @@ class StringCalls(VmallocCalls):
             KernelBug: `known_size`, which the compiler knows of the destination, is smaller.
             Oops: no memory there.
         """
-
         at, size = pointer(to), length(size)
 
         def run() -> None:
@@ -84,7 +83,6 @@ class StringCalls(VmallocCalls):
             KernelBug: `known_size`, which the compiler knows of the destination, is smaller.
             Oops: no memory there.
         """
-
         at = pointer(to)
 
         def run() -> None:
@@ -119,7 +117,6 @@ class StringCalls(VmallocCalls):
             KernelBug: the bytes are not all of one object, or of a cache whose objects may not be
                 shown (kmem_cache_create_usercopy()).
         """
-
         at, size = pointer(address), length(size)
 
         def run() -> bytes:
@@ -144,7 +141,6 @@ class StringCalls(VmallocCalls):
         Raises:
             KernelBug: as copy_to_user().
         """
-
         at, size, given = pointer(address), length(size), as_bytes("data", data)
 
         def run() -> None:

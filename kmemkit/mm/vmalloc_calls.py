@@ -6,12 +6,12 @@ does. What the functions do is in vmalloc.py; the address space is `Kernel.vmall
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kmemkit import gfp as flags
 from kmemkit.mm import vmalloc
-from kmemkit.mm.arguments import SIZE_MAX, pointer, size_t, whole
+from kmemkit.mm.arguments import SIZE_MAX, numbers, pointer, size_t, whole
 from kmemkit.mm.cmdline import parse_size
 from kmemkit.mm.context_calls import ContextCalls
 from kmemkit.mm.kmalloc_calls import KmallocCalls
@@ -94,7 +94,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
 
     # -- vmap -------------------------------------------------------------------------------------
 
-    def vmap(self, pages: Sequence[int], vm_flags: int = 0, *, owner: str = "") -> int | None:
+    def vmap(self, pages: Iterable[int], vm_flags: int = 0, *, owner: str = "") -> int | None:
         """Map pages at addresses one behind the other; return the address, or None.
 
         Args:
@@ -106,9 +106,7 @@ class VmallocCalls(KmallocCalls, ContextCalls):
         Raises:
             Panic: in an interrupt.
         """
-        if not isinstance(pages, Sequence) or isinstance(pages, (str, bytes)):
-            raise TypeError(f"pages={pages!r}: give a list of pfns, or of addresses")
-        pfns = [self._pfn(page) for page in pages]
+        pfns = [self._pfn(page) for page in numbers("pages", pages, "pfns, or of addresses")]
         if whole("vm_flags", vm_flags, "VM_MAP_PUT_PAGES or 0") & ~VM_MAP_PUT_PAGES:
             raise ValueError(f"vm_flags={vm_flags:#x}: give VM_MAP_PUT_PAGES or 0")
         self._know_owner(owner)
@@ -269,4 +267,6 @@ setattr(VmallocCalls, "__vmalloc", VmallocCalls.vmalloc_gfp)
 
 def _size(size: int | str) -> int:
     """Return a size as a size_t; text such as "3M" will do too."""
-    return parse_size(size) if isinstance(size, str) else size_t(size)
+    if isinstance(size, int) and not isinstance(size, bool):
+        return size_t(size)
+    return parse_size(size)

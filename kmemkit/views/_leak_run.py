@@ -16,7 +16,7 @@ from kmemkit.strings import text
 from kmemkit.views._leak_driver import Driver, Resource
 from kmemkit.views._leak_program import Program, Statement
 
-__all__ = ("Finding", "Run", "Shot", "Thing", "play", "play_all")
+__all__ = ("Finding", "Run", "Shot", "Thing", "play", "play_all", "play_starved")
 
 _PAGE = 4096
 
@@ -126,11 +126,24 @@ def play(kernel: Any, driver: Driver, program: Program, n: int) -> Run:
     return _Machine(kernel, driver, program, n).run()
 
 
-class _Machine:
-    """A clone of the kernel, and the function that runs on it."""
+def play_starved(kernel: Any, driver: Driver, program: Program, run: Run) -> Run | None:
+    """Run probe() with that acquisition failing in all it tries; None if `run` had it fail.
 
-    def __init__(self, kernel: Any, driver: Driver, program: Program, n: int) -> None:
+    kvzalloc() survives one failed allocation: vmalloc() steps in, and nobody takes the error path.
+    """
+    if run.failed not in run.acquired:
+        return None
+    return _Machine(kernel, driver, program, run.n, run.failed).run()
+
+
+class _Machine:
+    """A clone of the kernel, and the function that runs on it; `starved` gets no memory at all."""
+
+    def __init__(
+        self, kernel: Any, driver: Driver, program: Program, n: int, starved: str = ""
+    ) -> None:
         self.driver, self.program, self.n = driver, program, n
+        self.starved = starved
         self.kernel = kernel.clone()
         self.cache = self.kernel.kmem_cache_create(f"{driver.name}_cmd", driver.object_size)
         self.kernel.kmemleak = True
@@ -146,7 +159,7 @@ class _Machine:
 
     def run(self) -> Run:
         """Run from the first statement until probe() returns or the task is killed."""
-        self.kernel.fail_nth(self.n)
+        self.kernel.fail_nth(0 if self.starved else self.n)
         while self.at < len(self.program.statements) and self.in_scope:
             self._step(self.program.statements[self.at])
         injected = self.kernel.fail_nth() == 0
@@ -182,8 +195,10 @@ class _Machine:
     def _acquire(self, s: Statement, index: int) -> tuple[str, str]:
         one = self.driver.resource(s.path)
         armed = self.kernel.fail_nth()
+        self._fail_all(s.path == self.starved)
         address = self._allocate(one)
-        if armed and not self.kernel.fail_nth():
+        self._fail_all(False)
+        if s.path == self.starved or (armed and not self.kernel.fail_nth()):
             self.failed = s.path
         self._new_log()  # the injected failure's own lines
         self.tried.add(s.path)
@@ -194,6 +209,13 @@ class _Machine:
         fallback = "acquired_anyway" if self.failed == s.path else "acquired"
         size, at = f"{one.size:,}", f"{address:#x}"
         return text(f"leak_gym.told.{fallback}", path=s.path, size=size, address=at), "ok"
+
+    def _fail_all(self, on: bool) -> None:
+        """Let every allocation fail, of objects and of pages, or none but the nth."""
+        if self.starved:
+            faults = {"probability": 100 if on else 0, "times": -1, "ignore_gfp_wait": False}
+            self.kernel.failslab(**faults)
+            self.kernel.fail_page_alloc(**faults, min_order=0)
 
     def _allocate(self, one: Resource) -> int | None:
         kernel, gfp = self.kernel, "GFP_KERNEL"

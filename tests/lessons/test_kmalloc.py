@@ -210,13 +210,31 @@ def small(kernel, n, item):
         ([table, message, not_freed], "3", "“The old block goes away by itself.”"),
         ([table, message, freed_anyway], "3", "“If krealloc() fails, the old block is gone.”"),
         ([lambda *_: 1 / 0, message, grow], "1", "ZeroDivisionError: division by zero"),
-        ([lambda *_: "p", message, grow], "1", "'p', which is no address"),
+        ([lambda *_: "p", message, grow], "1", "'p', which is no block in use"),
     ],
 )
 def test_each_failed_patch_is_told_what_is_wrong(functions, part, said):
     sheet = kmalloc_patch.check(functions, 7)
     assert wrong_parts(sheet) == part
     assert said in flat(sheet)
+
+
+@pytest.mark.parametrize("answer", [12345, -1, 0, True, 1 << 70, b"", [1]])
+def test_what_is_no_block_is_told_so(answer):
+    sheet = kmalloc_patch.check([lambda *_: answer] * 3, 7)
+    assert wrong_parts(sheet) == "123"
+    assert f"returned {answer!r}, which is no block in use and not None" in flat(sheet)
+
+
+def test_a_block_of_vmalloc_has_its_size_too():
+    def by_vmalloc(kernel, n, item):
+        return kernel.vmalloc(n * item) if n * item < 1 << 20 else None
+
+    def too_small(kernel, n, item):
+        return kernel.vmalloc(1) if n * item < 1 << 20 else kernel.vmalloc(n * item % (1 << 64))
+
+    assert wrong_parts(kmalloc_patch.check([by_vmalloc], 7)) == ""
+    assert "a block of 4,096 bytes, and" in flat(kmalloc_patch.check([too_small], 7))
 
 
 def test_other_answers_to_the_patch():
@@ -303,6 +321,17 @@ def test_each_failed_repair_is_told_what_is_wrong(function, parts, said):
     sheet = kmalloc_grow.check(function, 7)
     assert said in flat(sheet)
     assert set(parts) & set(wrong_parts(sheet))
+
+
+@pytest.mark.parametrize("data", [12345, -5, "x", [1], bytearray(3), None])
+def test_data_that_is_no_block_is_told_so(data):
+    def puts(kernel, buffer, size):
+        buffer.data = data
+        return 0
+
+    sheet = kmalloc_grow.check(puts, 7)
+    assert wrong_parts(sheet) == "1234"
+    assert "buffer.data is no block in use with room" in flat(sheet)
 
 
 def test_other_answers_to_the_repair():

@@ -1,6 +1,7 @@
 """Lesson 11: the error path that is to be leak-free, and the ideas behind those that are not."""
 
 import inspect
+import re
 
 import pytest
 
@@ -52,6 +53,19 @@ def test_the_gym_is_an_answer_once_it_is_repaired():
     assert leak_unwind.check(f"\n{gym.code}\n", 2).right
 
 
+@pytest.mark.parametrize("seed", [7, 12, 19, 27, 32, 34])
+def test_the_error_path_behind_kvzalloc_is_tried_with_vmalloc_failing_too(seed):
+    code, broken = right(seed), "\n".join(Driver.of(seed).broken(seed).code)
+    jump = re.compile(r"    if \(!dev->log\)(?: \{.*?\n    \}|\n.*?;)", re.DOTALL)
+    one_mistake = jump.sub(jump.search(broken)[0], code)
+    assert one_mistake != code
+    sheet = leak_unwind.check(one_mistake, seed)
+    labels = [label for label, one in sheet.rows if one.outcome is Outcome.WRONG]
+    assert len(labels) == 1
+    assert labels[0].endswith("b.")
+    assert "and so does vmalloc(), to which it falls back" in " ".join(str(sheet).split())
+
+
 def test_labels_may_have_other_names_and_releases_other_functions():
     code = right(2).replace("err_", "out_").replace("vfree(", "kvfree(")
     assert leak_unwind.check(code, 2).right
@@ -75,6 +89,24 @@ def test_labels_may_have_other_names_and_releases_other_functions():
 def test_wrong_code_names_the_wrong_idea(seed, old, new, idea):
     assert old in right(seed)
     assert named(idea) <= missed(right(seed).replace(old, new), seed)
+
+
+def test_who_does_not_look_for_null_is_told_so():
+    code = re.sub(r"    if \(!dev->\w+\)\n        goto \w+;\n", "", right(7))
+    sheet = leak_unwind.check(code, 7)
+    labels = [label for label, one in sheet.rows if one.outcome is Outcome.WRONG]
+    assert labels == ["2.", "3b.", "4.", "5."]
+    assert missed(code, 7) == named("never_fails")
+    assert "a pointer is NULL that the driver will use" in " ".join(str(sheet).split())
+
+
+def test_a_probe_that_always_gives_up_is_told_so():
+    code = right(7).replace("    pci_set_drvdata(pdev, dev);\n    return 0;\n", "")
+    code = code.replace("err_cmd:\n", "    kfree(dev->ring);\nerr_cmd:\n")
+    sheet = leak_unwind.check(code, 7)
+    assert [label for label, one in sheet.rows if one.outcome is Outcome.WRONG] == ["3.", "6."]
+    assert missed(code, 7) == named("labels_stop")
+    assert "Nothing is missing, and probe() gives up" in " ".join(str(sheet).split())
 
 
 def test_running_on_into_the_labels_is_named():

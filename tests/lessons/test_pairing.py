@@ -114,6 +114,7 @@ def test_who_knows_the_pairs_is_right_and_kfree_is_not_enough(seed):
         (("kmalloc1m",), "kmem_cache_free(cache, p)", "“kmem_cache_free() takes what fits"),
         (("kmalloc1m",), "free_pages(p, 8)", "slab pages is off by +256"),
         (("exact5",), "free_pages(p, 3)", "“alloc_pages_exact() gives a block of an order.”"),
+        (("exact5",), "free_pages_exact(p, 4096)", "frees as many as its size says: 1"),
     ],
 )
 def test_each_wrong_function_names_its_idea(sources, answer, said):
@@ -128,6 +129,24 @@ def test_every_situation_has_a_right_function():
         answer = next(a for end, a in RIGHT.items() if one.code.endswith(end))
         function = pairing_check.read_freeing(answer)
         assert pairing_choose.check_freeing(function, one.sources).outcome is Outcome.RIGHT
+
+
+@pytest.mark.parametrize("size", ["20480", "0x5000", "20000", "5 * PAGE_SIZE", "PAGE_SIZE*5"])
+def test_an_exact_size_may_be_written_in_many_ways(size):
+    function = pairing_check.read_freeing(f"free_pages_exact(p, {size});")
+    assert pairing_choose.check_freeing(function, ("exact5",)).outcome is Outcome.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ("free_pages_exact", "says no size"),
+        ("free_pages_exact(p, big)", "says no size"),
+        ("kmem_cache_free(p)", "says no cache: kmem_cache_free() has to be told"),
+    ],
+)
+def test_what_a_function_needs_besides_the_address_must_be_said(answer, said):
+    assert said in flat(pairing_choose.check([answer], 7))
 
 
 def test_other_answers_about_functions():

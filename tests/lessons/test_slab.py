@@ -159,6 +159,8 @@ def test_other_answers_about_the_next_object():
     assert outcomes[:2] == [Outcome.UNKNOWN, Outcome.OPEN]
     assert outcomes[3:] == [Outcome.OPEN] * 2
     assert "is no object" in flat(sheet)
+    assert slab_next.check([("0x403", 5)], 7).rows[0] == slab_next.check(["0x403 5"], 7).rows[0]
+    assert slab_next.check([(None, None)], 7).rows[0][1].outcome is Outcome.OPEN
 
 
 # -- 1: the overwritten byte ----------------------------------------------------------------------
@@ -246,6 +248,8 @@ def test_other_answers_about_the_byte():
     assert slab_damage._check_one(case, whole).outcome is Outcome.RIGHT
     parts = (case.number, hex(case.byte), "kmalloc redzone", "past the end")
     assert slab_damage._check_one(case, parts).outcome is Outcome.RIGHT
+    zeroes = f"object 0{case.number}, byte {case.byte:+#06x}, kmalloc red zone, overflow"
+    assert slab_damage._check_one(case, zeroes).outcome is Outcome.RIGHT
     assert slab_damage._check_one(case, "?").outcome is Outcome.UNKNOWN
     assert "does not say all four" in flat(slab_damage._check_one(case, "object 3, overflow"))
 

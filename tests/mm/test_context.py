@@ -91,12 +91,12 @@ def test_state_is_what_the_kernel_said(name):
 
 def test_cell_of_another_function_says_what_it_needs():
     cell = {
-        "kernel": "plain", "function": "msleep", "context": "spin", "survived": "yes",
+        "kernel": "plain", "function": "synchronize_rcu", "context": "spin", "survived": "yes",
         "report_first_line": None,
     }  # fmt: skip
     result = play_context_cell(cell)
     assert (result.ok, result.matched, result.compared) == (False, 0, 2)
-    assert result.needs == "msleep"
+    assert result.needs == "synchronize_rcu"
 
 
 def test_cell_that_does_not_match_says_where():
@@ -651,3 +651,56 @@ def test_might_alloc_without_a_kernel_around_it_is_cheap():
     kernel = Kernel("1M", debug_kernel=True)
     debug.might_alloc(kernel, as_mask("GFP_KERNEL"))
     assert kernel.dmesg() == ""
+
+
+# -- sleeping -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("debug_kernel", [False, True])
+@pytest.mark.parametrize("name", ["process", "irqoff"])
+def test_sleep_that_nobody_notices(name, debug_kernel):
+    kernel = Kernel("1M", debug_kernel=debug_kernel)
+    CONTEXTS[name](kernel)
+    before = len(kernel.dmesg())
+    kernel.sleep(1)
+    assert len(kernel.dmesg()) == before
+    assert not kernel.context.irqs_disabled, "the scheduler switches interrupts on"
+
+
+def test_sleep_under_a_lock_kills_the_task_when_it_lets_go():
+    kernel = Kernel("1M")
+    kernel.spin_lock("slock")
+    kernel.sleep(1)
+    assert "BUG: scheduling while atomic: init/1/0x00000002" in kernel.dmesg()
+    assert kernel.context.preempt_count == 0, "the scheduler has set it"
+    copy = Kernel.from_snapshot(kernel.snapshot())
+    for one in (kernel, copy):
+        with pytest.raises(KernelBug, match=r"scheduling while atomic: init/1/0x00000000"):
+            one.spin_unlock("slock")
+        assert not one.context.frames
+
+
+def test_sleep_in_a_softirq_is_put_right_at_its_end():
+    kernel = Kernel("1M")
+    with kernel.softirq():
+        kernel.sleep(1)
+    assert "/0x00000101" in kernel.dmesg()
+    assert "huh, entered softirq" in kernel.dmesg()
+    assert kernel.context.preempt_count == 0
+
+
+def test_sleep_in_an_rcu_reader_is_told_once():
+    kernel = Kernel("1M")
+    for _ in range(2):
+        with kernel.rcu_read_lock():
+            kernel.sleep(1)
+    assert kernel.dmesg().count("Voluntary context switch within RCU read-side") == 1
+
+
+def test_an_error_after_sleeping_leaves_all_sections():
+    kernel = Kernel("1M")
+    with pytest.raises(ZeroDivisionError), kernel.spin_lock("slock"), kernel.softirq():
+        kernel.sleep(1)
+        _ = 1 // 0
+    assert not kernel.context.frames
+    assert not kernel.context.count_lost

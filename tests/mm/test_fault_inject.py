@@ -218,3 +218,11 @@ def test_wrong_attributes_are_refused(kernel, changes, error, match):
 def test_fail_nth_takes_a_number(kernel, n, error):
     with pytest.raises(error, match=r"give (a whole number|1 or more)"):
         kernel.fail_nth(n)
+
+
+def test_a_bulk_request_is_one_request(kernel):
+    cache = kernel.kmem_cache_create("bulk", 64)
+    kernel.fail_nth(2)
+    assert len(kernel.kmem_cache_alloc_bulk(cache, GFP, 10)) == 10
+    assert kernel.fail_nth() == 1
+    assert kernel.kmem_cache_alloc_bulk(cache, GFP, 10) == []

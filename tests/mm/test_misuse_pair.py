@@ -51,6 +51,19 @@ def test_pairs_that_nobody_recorded_end_in_words_that_were(kernel, allocator):
         assert outcome.memory_returned
 
 
+def test_a_stack_is_memory_to_kasan_and_no_page_to_ksize():
+    outcome = play_pair("kasan", "stack", "kfree_sensitive")
+    assert outcome.survived == "task killed"
+    assert outcome.report_first_line.startswith("BUG: unable to handle page fault")
+
+
+@pytest.mark.parametrize(("kernel", "survived"), [("plain", "yes"), ("kasan", "task killed")])
+def test_a_page_inside_of_a_slab_has_no_reference_to_drop(kernel, survived):
+    outcome = play_pair(kernel, "kmalloc4k", "free_pages_same")
+    assert (outcome.survived, outcome.memory_returned) == (survived, "no")
+    assert (outcome.report_first_line is None) == (kernel == "plain")
+
+
 def test_right_pairs_are_silent_and_give_everything_back():
     for allocator, freer in (("kmalloc4k", "kfree"), ("exact5", "free_pages_exact"),
                              ("kvmalloc8m", "kvfree")):  # fmt: skip
@@ -69,7 +82,9 @@ def test_what_is_no_pair_is_refused(record):
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="no kernel 'vax'"):
         play_pair("vax", "pages0", "kfree")
-    with pytest.raises(ValueError, match="not a pair"):
+    with pytest.raises(ValueError, match="not a pair: no allocator 'malloc'; there are kmalloc64"):
         play_pair("plain", "malloc", "kfree")
+    with pytest.raises(ValueError, match="not a pair: no freer 'free'; there are kfree, kvfree"):
+        play_pair("plain", "pages0", "free")
     with pytest.raises(ValueError, match="pages0 has no smaller order"):
         play_pair("plain", "pages0", "free_pages_smaller")

@@ -400,3 +400,14 @@ def test_a_debug_kernel_refuses_a_cache_without_a_warning():
     ]
     assert "WARNING" not in kernel.dmesg()
     assert not kernel.taints
+
+
+def test_zalloc_clears_what_the_last_owner_wrote():
+    kernel = Kernel("64M", cmdline="init_on_alloc=0")
+    cache = kernel.kmem_cache_create("test", 256, flags=SLAB_NO_MERGE)
+    for alloc, found in ((kernel.kmem_cache_alloc, b"old"), (kernel.kmem_cache_zalloc, bytes(3))):
+        at = kernel.kmem_cache_alloc(cache, GFP)
+        kernel.write(at, b"old")
+        kernel.kmem_cache_free(cache, at)
+        assert alloc(cache, GFP) == at
+        assert kernel.read(at, 3) == found

@@ -52,8 +52,8 @@ def test_nothing_is_given_for_sizes_that_kmalloc_has_no_memory_for(size):
         ),
         (
             KMALLOC_MAX_SIZE + 1,
-            "kmalloc(4,194,305): NULL and a warning. 4 MiB is the most, order 10; kvmalloc() "
-            "goes on.",
+            "kmalloc(4,194,305): NULL and a warning. 4 MiB is the most, order 10 = 1024 pages; "
+            "kvmalloc() goes on.",
         ),
     ],
 )
