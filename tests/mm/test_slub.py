@@ -411,3 +411,16 @@ def test_zalloc_clears_what_the_last_owner_wrote():
         kernel.kmem_cache_free(cache, at)
         assert alloc(cache, GFP) == at
         assert kernel.read(at, 3) == found
+
+
+@pytest.mark.parametrize(
+    ("gfp", "name"),
+    [
+        ("GFP_KERNEL", "kmalloc-64"),
+        ("GFP_KERNEL_ACCOUNT", "kmalloc-cg-64"),
+        ("GFP_KERNEL_ACCOUNT | __GFP_RECLAIMABLE", "kmalloc-rcl-64"),
+        ("GFP_KERNEL_ACCOUNT | __GFP_RECLAIMABLE | __GFP_DMA", "dma-kmalloc-64"),
+    ],
+)
+def test_the_first_of_dma_reclaimable_and_accounted_decides(kernel, gfp, name):
+    assert kernel.slabs[pfn(kernel.kmalloc(64, gfp))].cache.name == name
