@@ -424,3 +424,15 @@ def test_zalloc_clears_what_the_last_owner_wrote():
 )
 def test_the_first_of_dma_reclaimable_and_accounted_decides(kernel, gfp, name):
     assert kernel.slabs[pfn(kernel.kmalloc(64, gfp))].cache.name == name
+
+
+def test_what_a_constructor_wrote_is_not_zeroed(kernel):
+    cache = kernel.kmem_cache_create(
+        "made", 64, ctor=lambda at: kernel.memory.write(at, b"constructed")
+    )
+    at = kernel.kmem_cache_alloc(cache, GFP)
+    assert kernel.read(at, 11) == b"constructed"
+    kernel.write(at, b"left behind")
+    kernel.kmem_cache_free(cache, at)
+    assert kernel.kmem_cache_alloc(cache, GFP) == at
+    assert kernel.read(at, 11) == b"left behind"
