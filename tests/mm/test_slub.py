@@ -436,3 +436,11 @@ def test_what_a_constructor_wrote_is_not_zeroed(kernel):
     kernel.kmem_cache_free(cache, at)
     assert kernel.kmem_cache_alloc(cache, GFP) == at
     assert kernel.read(at, 11) == b"left behind"
+
+
+def test_a_large_block_counts_as_slab_until_it_is_freed(kernel):
+    before = kernel.node_page_state[0, "nr_slab_unreclaimable"]
+    at = kernel.kmalloc(16384, GFP)
+    assert kernel.node_page_state[0, "nr_slab_unreclaimable"] == before + 4
+    kernel.kfree(at)
+    assert kernel.node_page_state[0, "nr_slab_unreclaimable"] == before

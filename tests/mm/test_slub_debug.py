@@ -205,3 +205,26 @@ def test_only_what_was_asked_for_is_wiped_where_a_red_zone_could_be():
     kernel.kfree(at)
     assert kernel.kzalloc(60, GFP) == at
     assert kernel.read(at, 64) == bytes(60) + b"\xff" * 4
+
+
+def test_damage_that_was_reported_is_put_right():
+    kernel = Kernel("64M", cmdline="slab_debug=FZP")
+    at = kernel.kmalloc(64, GFP)
+    kernel.memory.write(at + 64, b"XY")
+    kernel.kfree(at)
+    said = kernel.dmesg().count("Right Redzone overwritten")
+    assert said == 1
+    assert kernel.memory.read(at + 64, 4) == b"\xcc" * 4
+    kernel.kfree(at)  # it was left in use, and is sound again
+    assert kernel.dmesg().count("Right Redzone overwritten") == said
+
+
+def test_the_last_byte_of_the_poison_is_another_one():
+    kernel = Kernel("64M", cmdline="slab_debug=FZP")
+    at = kernel.kmalloc(64, GFP)
+    kernel.kfree(at)
+    assert kernel.memory.read(at + 62, 2) == b"\x6b\xa5"
+    kernel.memory.write(at + 63, b"\x6b")
+    while kernel.kmalloc(64, GFP) != at and "End Poison" not in kernel.dmesg():
+        pass
+    assert "[End Poison overwritten]" in kernel.dmesg()
