@@ -16,6 +16,16 @@ def python(notebook, expression):
     )
 
 
+def becomes(notebook, expression, value):
+    """Wait until Python says `value`: what was pressed may still be on its way to it."""
+    for _ in range(100):
+        told = python(notebook, expression)
+        if told == value:
+            break
+        notebook.page.wait_for_timeout(50)
+    assert told == value
+
+
 def says(notebook, locator, expression):
     """Wait until the page shows what Python says."""
     told = python(notebook, expression)

@@ -7,7 +7,8 @@
         assert notebook.axe() == ""
 
 Without Chromium these tests are skipped with a sentence, and fail where CI=true. Pictures go to
-tests/ui/screenshots; `KMEMKIT_DOCS_IMG=1` also renews those of docs/img.
+tests/ui/screenshots; `KMEMKIT_DOCS_IMG=1` also renews those of docs/img, `KMEMKIT_LESSON_IMG=1` adds
+those of whole lessons.
 """
 
 import json
@@ -103,6 +104,21 @@ class Notebook:
         )
         # A change of theme shows JupyterLab's splash screen over everything.
         self.page.locator("#jupyterlab-splash").wait_for(state="detached")
+        self.drawn()
+
+    def themes(self):
+        """Yield "light" and "dark", first the one that is on; each is drawn by then."""
+        dark = self.page.evaluate("() => document.body.dataset.jpThemeLight") == "false"
+        for now in (dark, not dark):
+            if now != dark:
+                self.theme(dark=now)
+            yield "dark" if now else "light"
+
+    def drawn(self):
+        """Wait for two frames: a canvas is drawn in the frame after it changes or comes into sight."""
+        self.page.evaluate("""async () => {
+            for (let n = 0; n < 2; n++) await new Promise(requestAnimationFrame);
+        }""")
 
     def screenshot(self, name, of=None, *, docs=False):
         """Save a picture of a locator, or of the window; `docs=True` marks one for docs/img."""
@@ -166,7 +182,7 @@ def _own_home(root, token):
         path = root / f"settings/@jupyterlab/{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    return os.environ | {
+    home = os.environ | {
         "IPYTHONDIR": str(root / "ipython"),
         "JUPYTERLAB_SETTINGS_DIR": str(root / "settings"),
         "JUPYTERLAB_WORKSPACES_DIR": str(root / "workspaces"),
@@ -177,6 +193,10 @@ def _own_home(root, token):
         "JUPYTER_TOKEN": token,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
+    if sys.dont_write_bytecode:
+        # Every notebook has a kernel of its own: what they import is compiled once, not by each.
+        home |= {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(root / "bytecode")}
+    return home
 
 
 @pytest.fixture(scope="session")
@@ -267,6 +287,9 @@ def _load_lab(context, lab):
     page.goto(f"{lab.url}/doc?reset&token={lab.token}")
     page.wait_for_function("() => window.jupyterapp")
     _await(page, "() => jupyterapp.restored")
+    # JupyterLab's body has no height: axe would take all that is in it for hidden, and its contrast
+    # for good.
+    page.add_style_tag(content="body { height: 100vh }")
     return page
 
 
@@ -279,9 +302,19 @@ def open_notebook(lab, windows):
     """
     with ExitStack() as opened:
 
-        def open_(source, *, run=True, dark=False, width=1280, height=1400, **context_options):
+        def open_(
+            source,
+            *,
+            run=True,
+            dark=False,
+            width=1280,
+            height=1400,
+            reduced_motion="no-preference",
+            **context_options,
+        ):
             page = opened.enter_context(windows(context_options))
             page.set_viewport_size({"width": width, "height": height})
+            page.emulate_media(reduced_motion=reduced_motion)
             notebook = Notebook(page)
 
             def note(error):

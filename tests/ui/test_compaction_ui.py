@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from tests.ui.asking import click_page, python
 
 WORLD = """
@@ -163,21 +161,23 @@ def test_predict_by_keyboard_alone(open_notebook):
     assert notebook.errors == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_has_nothing_to_say_and_it_looks_right(open_notebook, dark):
-    notebook = open_notebook([PREDICT], dark=dark)
+def test_axe_has_nothing_to_say_and_it_looks_right(open_notebook):
+    notebook = open_notebook([PREDICT])
     view = opened(notebook)
-    assert notebook.axe() == ""
+    for theme in notebook.themes():
+        assert notebook.axe() == "", theme
     python(notebook, "view.act('seek', to=3)")
     view.locator(".km-question").wait_for()
-    assert notebook.axe() == ""
-    notebook.screenshot(f"compaction-ask-{'dark' if dark else 'light'}", view)
+    for theme in notebook.themes():
+        assert notebook.axe() == "", theme
+        notebook.screenshot(f"compaction-ask-{theme}", view)
     python(notebook, "view.act('commit', src='0x3', dst='0x0')")
     view.locator(".km-verdict").wait_for()
-    assert notebook.axe() == ""
+    for theme in notebook.themes():
+        assert notebook.axe() == "", theme
+        notebook.screenshot(f"compaction-{theme}", view, docs=True)
     focusable = view.locator(":is(button, input, select, summary, textarea, a, [tabindex])")
     bare = focusable.filter(visible=True).and_(view.locator(":not([data-lm-suppress-shortcuts])"))
     assert focusable.count() > 10
     assert bare.count() == 0
-    notebook.screenshot(f"compaction-{'dark' if dark else 'light'}", view, docs=True)
     assert notebook.errors == []

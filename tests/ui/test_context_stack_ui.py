@@ -1,7 +1,5 @@
 """ContextStack in JupyterLab: pushing and popping, the verdict, the questions, mouse and keys."""
 
-import pytest
-
 from tests.ui.asking import python
 
 SETUP = """
@@ -130,23 +128,24 @@ def test_predict_then_look(open_notebook):
     assert notebook.errors == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_has_nothing_to_say_and_it_looks_right(open_notebook, dark):
-    theme = "dark" if dark else "light"
-    notebook = open_notebook([PREDICT], dark=dark)
+def test_axe_has_nothing_to_say_and_it_looks_right(open_notebook):
+    notebook = open_notebook([PREDICT])
     view = opened(notebook)
-    assert notebook.axe() == ""
-    notebook.screenshot(f"context-stack-ask-{theme}", view)
+    for theme in notebook.themes():
+        assert notebook.axe() == "", theme
+        notebook.screenshot(f"context-stack-ask-{theme}", view)
     python(notebook, "view.act('commit', answers={'debug': 'silent', 'plain': 'silent'})")
     view.locator(".km-ctx-kernel").first.wait_for()
-    assert notebook.axe() == ""
+    for theme in notebook.themes():
+        assert notebook.axe() == "", theme
     python(notebook, "(view.act('free_play', on=True), view.act('pop'), view.act('push', "
            "frame='nofs'), view.push('spinlock'), view.act('gfp', value='GFP_KERNEL'))")  # fmt: skip
     view.get_by_text("Illegal: it may sleep").wait_for()
-    assert notebook.axe() == ""
+    for theme in notebook.themes():
+        assert notebook.axe() == "", theme
+        notebook.screenshot(f"context-stack-{theme}", view, docs=True)
     focusable = view.locator(":is(button, input, select, summary, textarea, a, [tabindex])")
     bare = focusable.filter(visible=True).and_(view.locator(":not([data-lm-suppress-shortcuts])"))
     assert focusable.count() > 15
     assert bare.count() == 0
-    notebook.screenshot(f"context-stack-{theme}", view, docs=True)
     assert notebook.errors == []

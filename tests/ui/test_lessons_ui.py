@@ -13,28 +13,6 @@ BUDDY = "notebooks/en/05-buddy.ipynb"
 SLAB = "notebooks/en/08-slab.ipynb"
 
 
-def whole(notebook, name):
-    """Save a picture of the whole lesson, however long."""
-    page = notebook.page
-    height = page.evaluate(
-        """() => {
-            const scroller = document.querySelector(".jp-WindowedPanel-outer");
-            return Math.ceil(scroller.scrollHeight + window.innerHeight - scroller.clientHeight);
-        }"""
-    )
-    before = page.viewport_size
-    page.set_viewport_size({**before, "height": height})
-    page.evaluate(
-        """async () => {
-            document.querySelector(".jp-WindowedPanel-outer").scrollTop = 0;
-            // Canvases are drawn in the frame after they come into sight.
-            for (let n = 0; n < 10; n++) await new Promise(requestAnimationFrame);
-        }"""
-    )
-    notebook.screenshot(name)
-    page.set_viewport_size(before)
-
-
 def cell(notebook, code):
     """Return the locator of the code cell that holds `code`."""
     return notebook.page.locator(".jp-CodeCell", has_text=code).first

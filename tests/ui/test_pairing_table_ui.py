@@ -1,6 +1,7 @@
 """PairingTable in JupyterLab: it fills by itself, mouse and keys choose cells, the questions."""
 
-import pytest
+import os
+import re
 
 from tests.ui.asking import python
 
@@ -14,14 +15,12 @@ PREDICT = (
     f"{SETUP}view = PairingTable(play_pair, {SMALL}, kernels=['plain'], predict=True, "
     "selected=('pages3', 'free_pages_smaller'))\nview"
 )
-# Too many cells to be run before the table comes up.
-WIDE = f"""{SETUP}
-view = PairingTable(
-    play_pair,
-    rows=["kmalloc64", "kmalloc3p", "kmalloc1m", "cache", "vmalloc3p", "pages3", "NULL"],
-    selected=("pages3", "kfree"),
-)
-view"""
+# Just too many cells to be run before the table comes up; a picture for docs/img has more of them.
+ROWS = ["kmalloc64", "kmalloc3p", "cache", "vmalloc3p", "pages3"]
+if os.environ.get("KMEMKIT_DOCS_IMG"):
+    ROWS += ["kmalloc1m", "NULL"]
+WIDE = f"{SETUP}view = PairingTable(play_pair, rows={ROWS}, selected=('pages3', 'kfree'))\nview"
+FULL = re.compile(r"all \d\d cells have been run")
 
 
 def opened(notebook):
@@ -41,7 +40,7 @@ def at(view, name):
 def test_the_table_fills_while_it_is_looked_at(open_notebook):
     notebook = open_notebook([WIDE])
     view = opened(notebook)
-    view.get_by_text("all 67 cells have been run").wait_for()
+    view.get_by_text(FULL).wait_for()
     assert view.locator("progress").is_hidden()
     shown = codes(view)
     assert shown[0][:3] == ["ok", "ok", "W-"]
@@ -141,7 +140,7 @@ def test_predict_then_look(open_notebook):
     assert codes(view)[2] == ["?", "?", "?", "S~"]
     assert view.locator(".km-pair-page").count() == 72
     at(view, "kmalloc(64), kfree").click()
-    view.get_by_label("a part is back").wait_for()
+    view.get_by_role("radio", name="a part is back").wait_for()
     view.get_by_role("button", name="I do not know").click()
     view.get_by_text("0 right, 1 wrong, 1 not known").wait_for()
     view.get_by_label("free play (no questions)").check()
@@ -150,30 +149,31 @@ def test_predict_then_look(open_notebook):
     assert notebook.errors == []
 
 
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_axe_has_nothing_to_say_and_it_looks_right(open_notebook, dark):
-    theme = "dark" if dark else "light"
-    notebook = open_notebook([PREDICT, WIDE], dark=dark, height=2200)
+def test_axe_has_nothing_to_say_and_it_looks_right(open_notebook):
+    notebook = open_notebook([PREDICT, WIDE], height=2200)
     asking, wide = notebook.page.locator(".km-pair").all()
-    assert notebook.axe() == ""
-    notebook.screenshot(f"pairing-table-ask-{theme}", asking)
-    wide.get_by_text("all 67 cells have been run").wait_for()
+    for theme in notebook.themes():
+        assert notebook.axe() == "", theme
+        notebook.screenshot(f"pairing-table-ask-{theme}", asking)
+    wide.get_by_text(FULL).wait_for()
     asking.get_by_label("it writes a report and goes on").check()
     asking.get_by_label("a part is back").check()
     asking.get_by_role("button", name="Commit").click()
     asking.locator(".km-verdict").wait_for()
-    assert notebook.axe() == ""
-    notebook.screenshot(f"pairing-table-{theme}", wide, docs=True)
-    notebook.screenshot(f"pairing-table-told-{theme}", asking)
+    for theme in notebook.themes():
+        assert notebook.axe() == "", theme
+        notebook.screenshot(f"pairing-table-{theme}", wide, docs=True)
+        notebook.screenshot(f"pairing-table-told-{theme}", asking)
     at(wide, "kmalloc(64), free_pages order:").click()
     wide.get_by_role("button", name="init_on_alloc=0").click()
     wide.get_by_text("still cut into objects").first.wait_for()
     notebook.page.set_viewport_size({"width": 900, "height": 2200})
-    notebook.screenshot(f"pairing-table-narrow-{theme}", wide)
+    for theme in notebook.themes():
+        notebook.screenshot(f"pairing-table-narrow-{theme}", wide)
     notebook.page.set_viewport_size({"width": 1280, "height": 2200})
     focusable = wide.locator(":is(button, input, select, summary, textarea, a, [tabindex])")
     bare = focusable.filter(visible=True).and_(wide.locator(":not([data-lm-suppress-shortcuts])"))
-    assert focusable.count() > 70
+    assert focusable.count() > 55
     assert bare.count() == 0
     assert notebook.errors == []
 
