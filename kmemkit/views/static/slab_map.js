@@ -108,7 +108,14 @@ class SlabMapView {
 
   frameDue() {
     this.waiting = null;
-    if (!this.frame.clientWidth) return; // not on the page yet: the resize observer calls again
+    if (!this.frame.clientWidth) {
+      // Not on the page yet, or JupyterLab hides it while it changes the theme. To observe again
+      // brings a call as soon as there is room, also if it is as much as before.
+      this.room = 0;
+      this.resize.unobserve(this.frame);
+      this.resize.observe(this.frame);
+      return;
+    }
     if (this.dirty === null) this.drawAll();
     else if (this.dirty.size) this.painter.draw(this.frame.scrollTop, this.dirty);
     this.dirty = new Set();
