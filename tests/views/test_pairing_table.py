@@ -21,6 +21,7 @@ from kmemkit.views._pairing_cells import LETTERS, played
 from kmemkit.views._pairing_picture import picture
 from kmemkit.views._pairing_text import explanation, facts, legend, spoken
 from tests.mm.test_misuse_pair import LUCK
+from tests.views.elsewhere import elsewhere
 from tests.views.factory import replay, world
 
 pytestmark = pytest.mark.usefixtures("sends_at_once")
@@ -391,7 +392,7 @@ def test_cells_are_run_one_by_one_while_a_page_looks_on(monkeypatch):
         table.close()
         assert table._timer is None
 
-    asyncio.run(look())
+    elsewhere(asyncio.run, look())
 
 
 def test_the_same_pair_in_each_kernel():
